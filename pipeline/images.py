@@ -1,0 +1,84 @@
+"""Open an image file, or say why it cannot be used."""
+
+import io
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from pipeline.errors import PipelineError
+
+MAX_PIXELS = 100_000_000
+"""Images with more pixels are refused from their header, before anything is decoded."""
+
+MIN_SIDE = 32
+"""The least width and height: VGG16 halves its input five times, so less leaves no position."""
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+"""File name endings of images, in lower case."""
+
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+
+
+class ImageError(PipelineError):
+    """One image cannot be used; the message is the reason, without the file's name."""
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """Decode an image file.
+
+    Args:
+        data: the content of a PNG, JPEG, TIFF or BMP file.
+
+    Returns:
+        Pixels (H, W, 3), RGB, 0 to 255. Embedded colour profiles and orientations are ignored.
+
+    Raises:
+        ImageError: the file is empty, damaged, too large or too small, or not 8-bit RGB.
+    """
+    if not data:
+        raise ImageError("the file is empty (0 bytes): copy it again")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                _check_header(image)
+                return np.asarray(image)
+        except UnidentifiedImageError:
+            raise ImageError("not a PNG, JPEG, TIFF or BMP image, whatever its name says") from None
+        except Image.DecompressionBombError:
+            raise ImageError(_too_large("its header")) from None
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise ImageError(f"damaged image ({error}): copy it again") from error
+
+
+def _check_header(image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(_too_large(f"{width}×{height}"))
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{width}×{height} pixels, expected at least {MIN_SIDE} a side")
+    if image.mode != "RGB":
+        raise ImageError(
+            f"pixels are {_MODE_NAMES.get(image.mode, image.mode)}, expected 8-bit RGB: "
+            "convert the image, so that its colours are your choice"
+        )
+
+
+def _too_large(found: str) -> str:
+    return f"{found} exceeds {MAX_PIXELS:,} pixels: cut the image into smaller ones"
+
+
+_MODE_NAMES = {
+    "1": "black and white",
+    "L": "8-bit grey",
+    "LA": "grey with transparency",
+    "P": "indexed in a palette",
+    "RGBA": "RGB with transparency",
+    "CMYK": "CMYK",
+    "I": "32-bit grey",
+    "I;16": "16-bit grey",
+    "I;16B": "16-bit grey",
+    "F": "floating-point grey",
+}
