@@ -48,6 +48,14 @@ class Failure(NamedTuple):
     reason: str
 
 
+class ShardPlace(NamedTuple):
+    """The place of a shard: `number` (from 0) of `total`, in the extraction named by `plan`."""
+
+    number: int
+    total: int
+    plan: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that can change the value of a feature.
@@ -161,7 +169,9 @@ def check_row(row: ImageRow, where: str) -> ImageRow:
     for name in TEXT_COLUMNS:
         text = getattr(row, name)
         if not text.isprintable():
-            raise ImageTableError(f"{where}: {name} {text!r} holds a character that cannot be shown")
+            raise ImageTableError(
+                f"{where}: {name} {text!r} holds a character that cannot be shown"
+            )
     for name in ("image_id", "path", "label"):
         if not getattr(row, name):
             raise ImageTableError(f"{where}: {name} is empty")

@@ -1,0 +1,49 @@
+"""The feature cache: one HDF5 file that holds the patch features of a data set.
+
+`FORMAT.md` in this folder specifies the file. This package needs NumPy and h5py only.
+
+Example:
+    >>> from cache import FeatureCache
+    >>> with FeatureCache("features.h5") as cache:      # doctest: +SKIP
+    ...     print(len(cache), cache.recipe.encoder, cache.sequence(0).shape)
+"""
+
+from cache.errors import (
+    CacheDamagedError,
+    CacheError,
+    CacheFormatError,
+    CacheIncompleteError,
+    ImageTableError,
+    PublishError,
+    RecipeError,
+    UnknownImageError,
+)
+from cache.merge import merge
+from cache.reader import FeatureCache
+from cache.schema import FORMAT_VERSION, Failure, ImageRow, Recipe, ShardPlace
+from cache.table import ImageTable
+from cache.verify import check, verify
+from cache.writer import CacheWriter, write_cache
+
+__all__ = [
+    "FORMAT_VERSION",
+    "CacheDamagedError",
+    "CacheError",
+    "CacheFormatError",
+    "CacheIncompleteError",
+    "CacheWriter",
+    "Failure",
+    "FeatureCache",
+    "ImageRow",
+    "ImageTable",
+    "ImageTableError",
+    "PublishError",
+    "Recipe",
+    "RecipeError",
+    "ShardPlace",
+    "UnknownImageError",
+    "check",
+    "merge",
+    "verify",
+    "write_cache",
+]

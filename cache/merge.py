@@ -1,0 +1,68 @@
+"""Join shards into one cache."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cache.errors import CacheError, RecipeError
+from cache.reader import FeatureCache
+from cache.schema import Recipe, ShardPlace
+from cache.writer import CacheWriter, write_cache
+
+
+def merge(shards: Sequence[Path], out: Path | str, provenance: Mapping[str, str]) -> None:
+    """Join all shards of one extraction, in the order of their places.
+
+    Args:
+        shards: the files, in any order.
+        out: the cache to publish.
+        provenance: that of the whole.
+
+    Raises:
+        RecipeError: two shards were made by different recipes.
+        CacheError: a shard is missing, is there twice, or belongs to another extraction.
+        PublishError: `out` cannot be written.
+    """
+    ordered = _in_order(shards)
+    with FeatureCache(ordered[0]) as first:
+        recipe = first.recipe
+    with write_cache(out, recipe, provenance) as writer:
+        for path in ordered:
+            _append(writer, path)
+
+
+def _append(writer: CacheWriter, path: Path) -> None:
+    with FeatureCache(path) as shard:
+        features, coords, offsets = shard.features(), shard.all_coords(), shard.offsets
+        for i, row in enumerate(shard.images.rows()):
+            span = slice(offsets[i], offsets[i + 1])
+            writer.append(row, features[span], coords[span])
+        for failure in shard.failures:
+            writer.fail(failure)
+
+
+def _in_order(shards: Sequence[Path]) -> list[Path]:
+    if not shards:
+        raise CacheError("no shard was given: nothing to merge")
+    first, whole = _recipe_and_place(shards[0])
+    paths: dict[int, Path] = {}
+    for path in shards:
+        recipe, place = _recipe_and_place(path)
+        differences = first.differences(recipe)
+        if differences:
+            raise RecipeError(f"{path}: recipe differs from {shards[0]}: {'; '.join(differences)}")
+        if (place.total, place.plan) != (whole.total, whole.plan):
+            raise CacheError(f"{path}: belongs to another extraction than {shards[0]}")
+        if place.number in paths:
+            raise CacheError(f"{path}: shard {place.number} is also {paths[place.number]}")
+        paths[place.number] = path
+    missing = [number for number in range(whole.total) if number not in paths]
+    if missing:
+        raise CacheError(f"{shards[0].parent}: {len(missing)} of {whole.total} shards missing")
+    return [paths[number] for number in range(whole.total)]
+
+
+def _recipe_and_place(path: Path) -> tuple[Recipe, ShardPlace]:
+    with FeatureCache(path) as shard:
+        if shard.shard is None:
+            raise CacheError(f"{path}: not a shard, but a whole cache")
+        return shard.recipe, shard.shard

@@ -1,0 +1,85 @@
+"""Check every value of a cache against what the cache declares."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from cache.errors import CacheDamagedError, CacheError
+from cache.reader import FeatureCache
+from cache.schema import check_row
+
+_BLOCK_ROWS = 16384
+
+
+def verify(path: Path | str) -> list[str]:
+    """Find every violation of the format in a file.
+
+    Reads all of it, in blocks, in memory that does not grow with the number of patches.
+
+    Returns:
+        One line for each violation; none if the cache is sound.
+    """
+    try:
+        with FeatureCache(path) as cache:
+            return [line for part in _CHECKS for line in _violations(part, cache)]
+    except CacheError as error:
+        return [str(error)]
+
+
+def check(path: Path | str) -> None:
+    """Raise if `verify` finds anything.
+
+    Raises:
+        CacheDamagedError: with every violation in its message.
+    """
+    violations = verify(path)
+    if violations:
+        raise CacheDamagedError("; ".join(violations))
+
+
+def _violations(part: Callable[[FeatureCache], list[str]], cache: FeatureCache) -> list[str]:
+    try:
+        return [f"{cache.path}: {line}" for line in part(cache)]
+    except CacheError as error:
+        return [str(error)]
+
+
+def _check_features(cache: FeatureCache) -> list[str]:
+    digest, broken = hashlib.sha256(), 0
+    for start in range(0, cache.patches, _BLOCK_ROWS):
+        block = np.ascontiguousarray(cache.features(start, start + _BLOCK_ROWS))
+        digest.update(block.data)
+        broken += int((~np.isfinite(block).all(axis=1)).sum())
+    lines = [f"features: {broken} of {cache.patches} rows are not finite"] if broken else []
+    return lines + _compare("features", cache, "features_sha256", digest.hexdigest())
+
+
+def _check_index(cache: FeatureCache) -> list[str]:
+    digest = hashlib.sha256(cache.all_coords().tobytes())
+    digest.update(cache.offsets.tobytes())
+    return _compare("coords and offsets", cache, "index_sha256", digest.hexdigest())
+
+
+def _check_images(cache: FeatureCache) -> list[str]:
+    lines = _compare("images", cache, "manifest_sha256", cache.images.sha256())
+    for i, row in enumerate(cache.images.rows()):
+        try:
+            check_row(row, f"images, row {i}")
+        except CacheError as error:
+            lines.append(str(error))
+    ids = [*cache.images["image_id"], *(failure.image_id for failure in cache.failures)]
+    twice = [image_id for image_id, count in Counter(ids).items() if count > 1]
+    return lines + [f"images: id {image_id} appears more than once" for image_id in twice]
+
+
+_CHECKS = (_check_features, _check_index, _check_images)
+
+
+def _compare(what: str, cache: FeatureCache, attribute: str, found: str) -> list[str]:
+    declared = cache.attributes[attribute]
+    if declared == found:
+        return []
+    return [f"{what}: SHA-256 is {found[:12]}…, {attribute} says {declared[:12]}…"]

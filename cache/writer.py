@@ -1,0 +1,156 @@
+"""Write a cache or a shard of one, image by image, and publish it whole."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.errors import CacheError
+from cache.files import publish
+from cache.layout import (
+    COORD_DTYPE,
+    LIBVER,
+    OFFSET_DTYPE,
+    GrowingDataset,
+    create_dataset,
+    write_attributes,
+)
+from cache.schema import (
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    TEXT_COLUMNS,
+    Failure,
+    ImageRow,
+    Recipe,
+    ShardPlace,
+    canonical_json,
+    check_row,
+)
+from cache.table import ImageTable, encode_text
+from cache.verify import check
+
+
+@contextmanager
+def write_cache(
+    path: Path | str,
+    recipe: Recipe,
+    provenance: Mapping[str, str],
+    shard: ShardPlace | None = None,
+) -> Iterator["CacheWriter"]:
+    """Write a cache, which appears at `path` complete and verified, or not at all.
+
+    Args:
+        path: the file to publish.
+        recipe: how the features were made.
+        provenance: where and when they were made; it does not enter the fingerprint.
+        shard: the place in a larger cache, if the file is a shard.
+
+    Yields:
+        The writer to append images to.
+
+    Raises:
+        PublishError: the file cannot be written.
+        CacheError: what was appended breaks the format.
+    """
+    with publish(path) as temporary:
+        with h5py.File(temporary, "w", libver=LIBVER) as file:
+            writer = CacheWriter(file, recipe)
+            yield writer
+            writer.finish(provenance, shard)
+        check(temporary)
+
+
+class CacheWriter:
+    """Appends images to an open file; made by `write_cache`."""
+
+    def __init__(self, file: h5py.File, recipe: Recipe) -> None:
+        self._file, self._recipe = file, recipe
+        dtype = np.dtype(recipe.dtype).newbyteorder("<")
+        self._features = GrowingDataset(file, "features", (recipe.feature_dim,), dtype)
+        self._coords = GrowingDataset(file, "coords", (2,), COORD_DTYPE)
+        self._lengths: list[int] = []
+        self._rows: list[ImageRow] = []
+        self._ids: set[str] = set()
+        self._failures: list[Failure] = []
+
+    def append(
+        self, row: ImageRow, features: NDArray[np.floating], coords: NDArray[np.integer]
+    ) -> None:
+        """Add one image.
+
+        Args:
+            row: its row of the image table.
+            features: (n, D), n ≥ 1, in scan order; rounded to the recipe's dtype.
+            coords: (n, 2), x and y of each patch's top-left pixel.
+
+        Raises:
+            CacheError: the image is already there, or its arrays have another shape, or a value
+                is not finite in the recipe's dtype.
+        """
+        self._take_id(row.image_id)
+        check_row(row, f"image {row.image_id}")
+        dim = self._recipe.feature_dim
+        if features.ndim != 2 or features.shape[1] != dim or len(features) == 0:
+            raise CacheError(f"{row.image_id}: features {features.shape}, expected (n ≥ 1, {dim})")
+        if coords.shape != (len(features), 2):
+            raise CacheError(f"{row.image_id}: coords {coords.shape}, expected as many as features")
+        self._features.append(self._stored(row.image_id, features))
+        self._coords.append(coords)
+        self._lengths.append(len(features))
+        self._rows.append(row)
+
+    def fail(self, failure: Failure) -> None:
+        """Record an image that has no features."""
+        self._take_id(failure.image_id)
+        self._failures.append(failure)
+
+    def _take_id(self, image_id: str) -> None:
+        if image_id in self._ids:
+            raise CacheError(f"image {image_id} was already written: ids must be unique")
+        self._ids.add(image_id)
+
+    def _stored(self, image_id: str, features: NDArray[np.floating]) -> NDArray[np.floating]:
+        with np.errstate(over="ignore"):
+            stored = features.astype(self._recipe.dtype)
+        if not np.isfinite(stored).all():
+            largest = float(np.abs(features).max())
+            raise CacheError(
+                f"{image_id}: a feature is not finite in {self._recipe.dtype} (largest magnitude "
+                f"{largest:g}): store float32, and check the weights if that does not help"
+            )
+        return stored
+
+    def finish(self, provenance: Mapping[str, str], shard: ShardPlace | None) -> None:
+        """Write what is known only at the end: offsets, image table, failures, attributes."""
+        self._features.flush()
+        self._coords.flush()
+        offsets = np.cumsum([0, *self._lengths], dtype=OFFSET_DTYPE)
+        create_dataset(self._file, "offsets", offsets)
+        index_digest = self._coords.digest.copy()
+        index_digest.update(offsets.tobytes())
+        table = ImageTable.from_rows(self._rows)
+        self._write_table(table)
+        attributes = {
+            "format": FORMAT_NAME,
+            "format_version": FORMAT_VERSION,
+            "recipe": self._recipe.to_json(),
+            "fingerprint": self._recipe.fingerprint,
+            "manifest_sha256": table.sha256(),
+            "features_sha256": self._features.digest.hexdigest(),
+            "index_sha256": index_digest.hexdigest(),
+            "provenance": canonical_json(dict(provenance)),
+            "failures": canonical_json([list(failure) for failure in self._failures]),
+        }
+        if shard is not None:
+            attributes["shard"] = canonical_json(shard._asdict())
+        write_attributes(self._file, attributes)
+
+    def _write_table(self, table: ImageTable) -> None:
+        group = self._file.create_group("images")
+        for name in ImageRow._fields:
+            values = table[name]
+            text: Sequence[str] = values.tolist() if name in TEXT_COLUMNS else ()
+            create_dataset(group, name, encode_text(text) if name in TEXT_COLUMNS else values)
