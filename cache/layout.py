@@ -85,9 +85,7 @@ def create_dataset(
 def write_attributes(file: h5py.File, attributes: dict[str, str]) -> None:
     """Write the root attributes, the seal over them last."""
     for name, text in {**attributes, SEAL: seal(attributes)}.items():
-        encoded = np.bytes_(text.encode())
-        kind = h5py.string_dtype("utf-8", max(1, len(encoded)))
-        file.attrs.create(name, encoded, dtype=kind)
+        file.attrs[name] = text
 
 
 def read_attributes(file: h5py.File) -> dict[str, str]:
@@ -98,9 +96,9 @@ def read_attributes(file: h5py.File) -> dict[str, str]:
     """
     attributes = {}
     for name, value in file.attrs.items():
-        if not isinstance(value, str | bytes):
+        if not isinstance(value, str):
             raise CacheDamagedError(f"{file.filename}: attribute {name} is not text")
-        attributes[name] = value.decode() if isinstance(value, bytes) else value
+        attributes[name] = value
     return attributes
 
 

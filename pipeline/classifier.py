@@ -1,0 +1,87 @@
+"""The classifier: a projection, an LSTM over the patch sequence, and one logit."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from pipeline.errors import UsageError
+
+
+@dataclass(frozen=True)
+class ClassifierSizes:
+    """The sizes of the classifier.
+
+    Attributes:
+        feature_dim: D, length of a patch's features.
+        projection: length they are projected to before the recurrence.
+        hidden: length of the LSTM's state, in each direction.
+        layers: LSTM layers on top of each other.
+        bidirectional: whether the sequence is read from both ends.
+        dropout: fraction of values dropped after the projection and before the logit.
+    """
+
+    feature_dim: int
+    projection: int = 128
+    hidden: int = 64
+    layers: int = 1
+    bidirectional: bool = True
+    dropout: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name in ("feature_dim", "projection", "hidden", "layers"):
+            if not 1 <= getattr(self, name) <= 65536:
+                raise UsageError(f"{name} is {getattr(self, name)}, expected 1 to 65536")
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"dropout is {self.dropout}, expected at least 0 and less than 1")
+
+
+class LstmClassifier(nn.Module):
+    """Sequences of patch features to one logit an image.
+
+    Features are standardised by `mean` and `std`, which belong to the model and are set from the
+    training images. The LSTM's outputs are averaged over a sequence's own steps.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, sizes: ClassifierSizes) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.register_buffer("mean", torch.zeros(sizes.feature_dim))
+        self.register_buffer("std", torch.ones(sizes.feature_dim))
+        self.projection = nn.Linear(sizes.feature_dim, sizes.projection)
+        self.lstm = nn.LSTM(
+            sizes.projection,
+            sizes.hidden,
+            num_layers=sizes.layers,
+            batch_first=True,
+            bidirectional=sizes.bidirectional,
+        )
+        self.dropout = nn.Dropout(sizes.dropout)
+        self.logit = nn.Linear(sizes.hidden * (2 if sizes.bidirectional else 1), 1)
+
+    def standardise_by(self, features: torch.Tensor) -> None:
+        """Take mean and standard deviation from training features (p, D)."""
+        self.mean.copy_(features.mean(dim=0))
+        self.std.copy_(features.std(dim=0, correction=0).clamp_min(1e-6))
+
+    def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Classify sequences.
+
+        Args:
+            features: (B, T, D), anything beyond a sequence's end.
+            lengths: (B,), 1 to T.
+
+        Returns:
+            Logits (B,) of the positive class; each depends on its own sequence alone.
+        """
+        standard = (features - self.mean) / self.std  # (B, T, D)
+        projected = self.dropout(torch.relu(self.projection(standard)))  # (B, T, projection)
+        packed = pack_padded_sequence(projected, lengths, batch_first=True, enforce_sorted=False)
+        states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)  # (B, T, h)
+        average = states.sum(dim=1) / lengths[:, None]  # (B, h); beyond the end states are 0
+        logits: torch.Tensor = self.logit(self.dropout(average)).squeeze(1)  # (B,)
+        return logits
