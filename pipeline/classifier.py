@@ -40,18 +40,19 @@ class ClassifierSizes:
 class LstmClassifier(nn.Module):
     """Sequences of patch features to one logit an image.
 
-    Features are standardised by `mean` and `std`, which belong to the model and are set from the
-    training images. The LSTM's outputs are averaged over a sequence's own steps.
+    Features are centred by `mean` and divided by one common `scale`, which belong to the model
+    and are set from the training images; one scale keeps rarely active features as quiet as they
+    are. The LSTM's outputs are averaged over a sequence's own steps.
     """
 
     mean: torch.Tensor
-    std: torch.Tensor
+    scale: torch.Tensor
 
     def __init__(self, sizes: ClassifierSizes) -> None:
         super().__init__()
         self.sizes = sizes
         self.register_buffer("mean", torch.zeros(sizes.feature_dim))
-        self.register_buffer("std", torch.ones(sizes.feature_dim))
+        self.register_buffer("scale", torch.ones(()))
         self.projection = nn.Linear(sizes.feature_dim, sizes.projection)
         self.lstm = nn.LSTM(
             sizes.projection,
@@ -64,9 +65,9 @@ class LstmClassifier(nn.Module):
         self.logit = nn.Linear(sizes.hidden * (2 if sizes.bidirectional else 1), 1)
 
     def standardise_by(self, features: torch.Tensor) -> None:
-        """Take mean and standard deviation from training features (p, D)."""
+        """Take the mean (D,) and the root mean square deviation () of training features (p, D)."""
         self.mean.copy_(features.mean(dim=0))
-        self.std.copy_(features.std(dim=0, correction=0).clamp_min(1e-6))
+        self.scale.copy_((features - self.mean).square().mean().sqrt().clamp_min(1e-6))
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Classify sequences.
@@ -78,7 +79,7 @@ class LstmClassifier(nn.Module):
         Returns:
             Logits (B,) of the positive class; each depends on its own sequence alone.
         """
-        standard = (features - self.mean) / self.std  # (B, T, D)
+        standard = (features - self.mean) / self.scale  # (B, T, D)
         projected = self.dropout(torch.relu(self.projection(standard)))  # (B, T, projection)
         packed = pack_padded_sequence(projected, lengths, batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)  # (B, T, h)

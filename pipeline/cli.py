@@ -12,7 +12,6 @@ import click
 
 from pipeline import __version__
 
-
 _FILE = click.Path(path_type=Path)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -175,7 +174,8 @@ def split(
       pipeline split manifest.csv --out splits.csv --folds 5 --group-by case --seed 0
     """
     from pipeline.manifest import read_manifest
-    from pipeline.splits import make_splits, read_official, write_splits
+    from pipeline.split_table import write_splits
+    from pipeline.splits import make_splits, read_official
 
     rows = read_manifest(manifest)
     if official is not None:
@@ -297,7 +297,8 @@ def extract(
 )
 @click.option("--dropout", default=0.3, show_default=True, help="Fraction dropped in training.")
 @click.option("--epochs", default=60, show_default=True, help="Passes over the data, at most.")
-@click.option("--patience", default=12, show_default=True, help="Passes without improvement.")
+@click.option("--min-epochs", default=20, show_default=True, help="Passes before the best one.")
+@click.option("--patience", default=10, show_default=True, help="Passes without improvement.")
 @click.option("--batch-size", default=32, show_default=True, help="Images a step.")
 @click.option("--learning-rate", default=1e-3, show_default=True, help="Of AdamW.")
 @click.option("--weight-decay", default=1e-3, show_default=True, help="Of AdamW.")
@@ -310,6 +311,7 @@ def fit_lstm(
     fold: int | None,
     positive: str | None,
     epochs: int,
+    min_epochs: int,
     patience: int,
     batch_size: int,
     learning_rate: float,
@@ -327,7 +329,9 @@ def fit_lstm(
     from pipeline.progress import bar
     from pipeline.training import TrainOptions
 
-    train = TrainOptions(epochs, patience, batch_size, learning_rate, weight_decay, seed)
+    train = TrainOptions(
+        epochs, min_epochs, patience, batch_size, learning_rate, weight_decay, seed
+    )
     options = fit.FitOptions(train=train, positive=positive, **sizes)
     result = fit.fit_lstm(cache, splits, out, options, fold, bar("fitting", "folds"))
     click.echo(f"{out}: {result.summary()}")

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from pipeline.errors import PipelineError
 
@@ -51,7 +51,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
         raise ImageError(f"damaged image ({error}): copy it again") from error
 
 
-def _check_header(image: Image.Image) -> None:
+def _check_header(image: ImageFile.ImageFile) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(
@@ -67,7 +67,7 @@ def _check_header(image: Image.Image) -> None:
         )
 
 
-def _pixel_type(image: Image.Image) -> str:
+def _pixel_type(image: ImageFile.ImageFile) -> str:
     """Pillow's mode, except that 16 bits a channel, which it halves silently, are told apart."""
     if image.mode == "RGB" and any(";16" in str(tile.args) for tile in image.tile):
         return "RGB;16"

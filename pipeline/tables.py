@@ -44,7 +44,8 @@ def _check_header(path: Path, header: list[str], required: Sequence[str]) -> Non
     missing = [name for name in required if name not in header]
     if missing:
         raise UsageError(
-            f"{path}: no column {', '.join(missing)}; found {', '.join(header)[:200] or 'nothing'}: "
+            f"{path}: no column {', '.join(missing)}; "
+            f"found {', '.join(header)[:200] or 'nothing'}: "
             "add what is missing to the first line and to every row"
         )
     twice = sorted({name for name in header if header.count(name) > 1})

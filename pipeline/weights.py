@@ -6,7 +6,6 @@ configuration D (Simonyan and Zisserman 2014, arXiv:1409.1556), as float32, in t
 """
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -18,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from cache.files import publish
 from pipeline.errors import UsageError
+from pipeline.safetensors_file import write_safetensors
 
 IMAGENET_ARRAYS_SHA256 = "25d244c5fdb86c278c3442bce00783954c822e6564e34bea523f31bddfdcc4d1"
 """Digest, as `arrays_sha256` gives it, of the weights that VGG trained on ImageNet."""
@@ -105,7 +104,8 @@ def load_weights(path: Path) -> Weights:
             f"{path}: damaged: the arrays have SHA-256 {sha256}, the file says {stated}: "
             "copy or obtain it again"
         )
-    return Weights(arrays, _verified_name(metadata.get("name", ""), sha256), sha256, _file(path))
+    name = _verified_name(metadata.get("name", ""), sha256)
+    return Weights(arrays, name, sha256, metadata.get("source") or f"file {path.name}")
 
 
 def random_weights(seed: int) -> Weights:
@@ -140,31 +140,13 @@ def publish_weights(weights: Weights, out: Path) -> None:
     Raises:
         PublishError: the file cannot be written.
     """
-    header = _safetensors_header(weights)
-    with publish(out) as temporary, temporary.open("wb") as file:
-        file.write(len(header).to_bytes(8, "little"))
-        file.write(header)
-        for name in LAYERS:
-            file.write(_bytes(weights.arrays[name]))
-
-
-def _safetensors_header(weights: Weights) -> bytes:
-    # The safetensors package writes metadata in an order that differs from run to run.
-    header: dict[str, object] = {
-        "__metadata__": {
-            "format": FILE_FORMAT,
-            "name": weights.name,
-            "arrays_sha256": weights.sha256,
-            "source": weights.source,
-        }
+    metadata = {
+        "format": FILE_FORMAT,
+        "name": weights.name,
+        "arrays_sha256": weights.sha256,
+        "source": weights.source,
     }
-    start = 0
-    for name, shape in LAYERS.items():
-        end = start + 4 * math.prod(shape)
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
-        start = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    return text + b" " * (-len(text) % 8)
+    write_safetensors(out, {name: weights.arrays[name] for name in LAYERS}, metadata)
 
 
 def read_safetensors(
@@ -251,7 +233,3 @@ def _verified_name(stated: str, sha256: str) -> str:
     if seed and random_weights(int(seed[1])).sha256 == sha256:
         return stated
     return "custom"
-
-
-def _file(path: Path) -> str:
-    return f"file {path.name}"

@@ -64,12 +64,15 @@ def test_patches_of_images_are_theirs_alone():
     )
 
 
-def test_standardising_makes_mean_zero_and_deviation_one():
+def test_standardising_centres_each_feature_and_keeps_their_proportions():
     data, model = sequences_of([50, 50]), network()
-    model.standardise_by(data.features)
-    standard = (data.features - model.mean) / model.std
+    features = data.features * torch.arange(1, DIM + 1)
+    model.standardise_by(features)
+    standard = (features - model.mean) / model.scale
     assert standard.mean(0).abs().max() < 1e-5
-    torch.testing.assert_close(standard.std(0, correction=0), torch.ones(DIM))
+    torch.testing.assert_close(standard.square().mean(), torch.tensor(1.0))
+    deviations = features.std(0, correction=0)
+    torch.testing.assert_close(standard.std(0, correction=0) * model.scale, deviations)
 
 
 def test_a_constant_feature_stays_finite():

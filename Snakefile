@@ -1,0 +1,153 @@
+"""From images to numbers: weights → index → split → extract → fit-lstm → evaluate.
+
+    snakemake --cores 8                       the synthetic demo
+    snakemake --cores 8 --configfile FILE     your images; pipeline/workflow/config.yaml has the keys
+"""
+
+from snakemake.utils import min_version, validate
+
+from pipeline.workflow.settings import Settings
+
+min_version("9.5")
+
+
+configfile: workflow.source_path("pipeline/workflow/config.yaml")
+
+
+validate(config, "pipeline/workflow/config.schema.yaml")
+run = Settings(config)
+run.put_this_interpreter_first()
+
+
+onsuccess:
+    run.print_results()
+
+
+rule all:
+    default_target: True
+    input:
+        run.results / "metrics.json",
+
+
+if run.is_demo:
+
+    rule demo:
+        output:
+            directory(run.dataset),
+        conda:
+            "pipeline/workflow/environment.yaml"
+        log:
+            run.results / "logs/demo.log",
+        benchmark:
+            run.results / "benchmarks/demo.tsv"
+        shell:
+            "(python3 -m pipeline demo --out {output:q}) 2>&1 | tee {log:q}"
+
+
+rule weights:
+    output:
+        run.weights,
+    conda:
+        "pipeline/workflow/environment.yaml"
+    log:
+        run.results / "logs/weights.log",
+    benchmark:
+        run.results / "benchmarks/weights.tsv"
+    params:
+        options=run.options("weights"),
+    shell:
+        "(python3 -m pipeline weights --out {output:q} {params.options}) 2>&1 | tee {log:q}"
+
+
+rule index:
+    input:
+        run.dataset,
+    output:
+        run.results / "manifest.csv",
+    conda:
+        "pipeline/workflow/environment.yaml"
+    log:
+        run.results / "logs/index.log",
+    benchmark:
+        run.results / "benchmarks/index.tsv"
+    params:
+        options=run.options("index"),
+        listing=run.listing(),
+    shell:
+        "(python3 -m pipeline index {input:q} --out {output:q} {params.options}) 2>&1 | tee {log:q}"
+
+
+rule split:
+    input:
+        rules.index.output,
+    output:
+        run.results / "splits.csv",
+    conda:
+        "pipeline/workflow/environment.yaml"
+    log:
+        run.results / "logs/split.log",
+    benchmark:
+        run.results / "benchmarks/split.tsv"
+    params:
+        options=run.options("split"),
+    shell:
+        "(python3 -m pipeline split {input:q} --out {output:q} {params.options}) 2>&1 | tee {log:q}"
+
+
+rule extract:
+    input:
+        manifest=rules.index.output,
+        weights=rules.weights.output,
+    output:
+        run.results / "features.h5",
+    conda:
+        "pipeline/workflow/environment.yaml"
+    log:
+        run.results / "logs/extract.log",
+    benchmark:
+        run.results / "benchmarks/extract.tsv"
+    threads: 64
+    resources:
+        gpu=1,
+    params:
+        options=run.options("extract"),
+    shell:
+        "(python3 -m pipeline extract --manifest {input.manifest:q} --weights {input.weights:q}"
+        " --out {output:q} --threads {threads} {params.options}) 2>&1 | tee {log:q}"
+
+
+rule fit_lstm:
+    input:
+        cache=rules.extract.output,
+        splits=rules.split.output,
+    output:
+        directory(run.results / "fits"),
+    conda:
+        "pipeline/workflow/environment.yaml"
+    log:
+        run.results / "logs/fit_lstm.log",
+    benchmark:
+        run.results / "benchmarks/fit_lstm.tsv"
+    params:
+        options=run.options("fit"),
+    shell:
+        "(python3 -m pipeline fit-lstm --cache {input.cache:q} --splits {input.splits:q}"
+        " --out {output:q} {params.options}) 2>&1 | tee {log:q}"
+
+
+rule evaluate:
+    input:
+        rules.fit_lstm.output,
+    output:
+        run.results / "metrics.json",
+    conda:
+        "pipeline/workflow/environment.yaml"
+    log:
+        run.results / "logs/evaluate.log",
+    benchmark:
+        run.results / "benchmarks/evaluate.tsv"
+    params:
+        options=run.options("evaluate"),
+    shell:
+        "(python3 -m pipeline evaluate --fits {input:q} --out {output:q} {params.options})"
+        " 2>&1 | tee {log:q}"

@@ -1,0 +1,1 @@
+"""What the Snakefile needs: its settings, and their defaults and schema beside this file."""
