@@ -85,7 +85,7 @@ def demo(out: Path, slides: int, images: int, seed: int) -> None:
     Example:
       pipeline demo --out demo
     """
-    from pipeline.demo import make_demo
+    from pipeline.demo.make import make_demo
     from pipeline.progress import bar
 
     paths = make_demo(
@@ -116,7 +116,7 @@ def index(dataset: Path, out: Path, magnification: int | None, allow_failures: i
     Example:
       pipeline index demo --out manifest.csv --magnification 100
     """
-    from pipeline.index import index_dataset
+    from pipeline.dataset.index import index_dataset
     from pipeline.progress import bar
 
     result = index_dataset(
@@ -173,9 +173,9 @@ def split(
     Example:
       pipeline split manifest.csv --out splits.csv --folds 5 --group-by case --seed 0
     """
-    from pipeline.manifest import read_manifest
-    from pipeline.split_table import write_splits
-    from pipeline.splits import make_splits, read_official
+    from pipeline.dataset.manifest import read_manifest
+    from pipeline.splits.make import make_splits, read_official
+    from pipeline.splits.table import write_splits
 
     rows = read_manifest(manifest)
     if official is not None:
@@ -205,8 +205,8 @@ def weights(out: Path, from_file: Path | None, random_seed: int | None) -> None:
     Example:
       pipeline weights --out vgg16.safetensors
     """
-    from pipeline.weights import publish_weights, random_weights
-    from pipeline.weights_sources import obtain_weights
+    from pipeline.weights.sources import obtain_weights
+    from pipeline.weights.weights_file import publish_weights, random_weights
 
     if random_seed is not None and from_file is not None:
         raise click.UsageError("--from and --random exclude each other")
@@ -268,9 +268,9 @@ def extract(
     Example:
       pipeline extract --manifest manifest.csv --weights vgg16.safetensors --out features.h5
     """
-    from pipeline import extract as stage
+    from pipeline.extraction import extract as stage
+    from pipeline.extraction.recipe import PatchOptions
     from pipeline.progress import bar
-    from pipeline.recipe import PatchOptions
 
     options = stage.ExtractOptions(
         patches=PatchOptions(patch_size, stride, edge, dtype),
@@ -325,9 +325,9 @@ def fit_lstm(
     Example:
       pipeline fit-lstm --cache features.h5 --splits splits.csv --out fits --hidden 64
     """
-    from pipeline import fit
+    from pipeline.fitting import fit
+    from pipeline.fitting.training import TrainOptions
     from pipeline.progress import bar
-    from pipeline.training import TrainOptions
 
     train = TrainOptions(
         epochs, min_epochs, patience, batch_size, learning_rate, weight_decay, seed
@@ -349,7 +349,7 @@ def evaluate(fits: Path, out: Path, note: str, as_json: bool) -> None:
     Example:
       pipeline evaluate --fits fits --out metrics.json
     """
-    from pipeline import evaluate as stage
+    from pipeline.evaluation import evaluate as stage
 
     evaluation = stage.evaluate(fits, out, note)
     click.echo(evaluation.to_json() if as_json else evaluation.to_text())

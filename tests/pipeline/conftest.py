@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.weights import publish_weights, random_weights
+from pipeline.weights.weights_file import publish_weights, random_weights
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import torchvision_shim
 from pipeline.errors import PipelineError
-from pipeline.weights import LAYERS
+from pipeline.weights.weights_file import LAYERS
 
 USE = """
 import json, sys

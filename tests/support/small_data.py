@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from cache import ImageRow
-from pipeline.manifest import write_manifest
+from pipeline.dataset.manifest import write_manifest
 
 
 def describe_image(path: Path) -> ImageRow:

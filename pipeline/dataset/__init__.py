@@ -1,0 +1,1 @@
+"""Images on disk to the rows of a manifest."""

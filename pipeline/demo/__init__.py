@@ -1,0 +1,1 @@
+"""The synthetic data set: H&E-like images that a computer drew."""

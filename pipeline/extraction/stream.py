@@ -1,0 +1,109 @@
+"""Images to features as a stream: decoding ahead, batches filled across images, order kept."""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.schema import Failure, ImageRow
+from pipeline.dataset.images import ImageError, decode
+from pipeline.extraction.patches import cut, extend, grid
+from pipeline.extraction.recipe import PatchOptions
+
+
+class Encoder(Protocol):
+    """What the stream asks of an encoder."""
+
+    @property
+    def batch_size(self) -> int:
+        """Patches that it likes to be given at once."""
+
+    def encode(self, patches: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Patches (B, H, W, 3) to features (B, D)."""
+
+
+@dataclass
+class ImageFeatures:
+    """One image on its way through the stream.
+
+    Attributes:
+        row: its row of the manifest.
+        coords: (n, 2) top-left pixels of its patches.
+        blocks: its features so far, (b, D) each, (n, D) together at the end.
+        pixels: (H, W, 3), covering all patches; empty once they are encoded.
+    """
+
+    row: ImageRow
+    coords: NDArray[np.int32]
+    pixels: NDArray[np.uint8]
+    blocks: list[NDArray[np.float32]] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every patch is encoded."""
+        return sum(map(len, self.blocks)) == len(self.coords)
+
+    @property
+    def features(self) -> NDArray[np.float32]:
+        """(n, D), in scan order."""
+        return np.concatenate(self.blocks)
+
+
+def load_image(path: Path, row: ImageRow, options: PatchOptions) -> ImageFeatures | Failure:
+    """Read one image, once, and lay its grid; or say why it cannot be used."""
+    try:
+        data = path.read_bytes()
+        found = hashlib.sha256(data).hexdigest()
+        if found != row.sha256:
+            raise ImageError(
+                f"content changed since it was indexed (SHA-256 {found[:12]}…, "
+                f"manifest {row.sha256[:12]}…): index the data set again"
+            )
+        pixels = decode(data)
+        height, width = pixels.shape[:2]
+        coords = grid(width, height, options.patch_size, options.stride, options.edge)
+    except OSError as error:
+        return Failure(row.image_id, row.path, f"cannot be read ({error.strerror})")
+    except ImageError as error:
+        return Failure(row.image_id, row.path, str(error))
+    return ImageFeatures(row, coords, extend(pixels, coords, options.patch_size))
+
+
+def encode_stream(
+    items: Iterable[ImageFeatures | Failure], encoder: Encoder, patch_size: int
+) -> Iterator[ImageFeatures | Failure]:
+    """Fill in the features of images, in order, with batches that span images."""
+    unfinished: deque[ImageFeatures | Failure] = deque()
+    batch: list[tuple[ImageFeatures, int]] = []
+    for item in items:
+        unfinished.append(item)
+        for patch in range(len(item.coords) if isinstance(item, ImageFeatures) else 0):
+            batch.append((item, patch))  # type: ignore[arg-type]  # a Failure has no patches
+            if len(batch) == encoder.batch_size:
+                _encode(batch, encoder, patch_size)
+                batch = []
+        yield from _finished(unfinished)
+    if batch:
+        _encode(batch, encoder, patch_size)
+    yield from _finished(unfinished)
+
+
+def _encode(batch: list[tuple[ImageFeatures, int]], encoder: Encoder, patch_size: int) -> None:
+    patches = np.stack(
+        [cut(image.pixels, image.coords[patch], patch_size) for image, patch in batch]
+    )  # (B, patch_size, patch_size, 3)
+    features = encoder.encode(patches)  # (B, D)
+    for (image, _), row in zip(batch, features, strict=True):
+        image.blocks.append(row[None])
+
+
+def _finished(
+    unfinished: deque[ImageFeatures | Failure],
+) -> Iterator[ImageFeatures | Failure]:
+    while unfinished and (isinstance(unfinished[0], Failure) or unfinished[0].complete):
+        yield unfinished.popleft()

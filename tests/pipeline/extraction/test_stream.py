@@ -1,0 +1,116 @@
+"""Images go through the stream in order, each with its own features, in bounded memory."""
+
+import hashlib
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cache import Failure, ImageRow
+from pipeline.ahead import ahead
+from pipeline.extraction.recipe import PatchOptions
+from pipeline.extraction.stream import ImageFeatures, encode_stream, load_image
+
+SIDE = 4
+
+
+class MeanEncoder:
+    """Features of a patch: its mean, and the number of patches it shared a batch with."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.batches: list[int] = []
+
+    def encode(self, patches):
+        self.batches.append(len(patches))
+        return patches.mean(axis=(1, 2, 3), keepdims=True).reshape(-1, 1).astype(np.float32)
+
+
+def row(name: str, sha256: str = "0" * 64) -> ImageRow:
+    return ImageRow(name, f"{name}.png", "benign", "", "s", "c", 100, 64, 64, sha256)
+
+
+def image_of(number: int, patches: int) -> ImageFeatures:
+    """An image `patches` wide, whose k-th patch is full of the value number + k."""
+    pixels = np.repeat(np.arange(number, number + patches, dtype=np.uint8), SIDE)
+    coords = np.array([[SIDE * k, 0] for k in range(patches)], np.int32)
+    return ImageFeatures(row(str(number)), coords, np.tile(pixels[None, :, None], (SIDE, 1, 3)))
+
+
+@given(st.lists(st.integers(0, 7), max_size=12), st.integers(1, 5))
+def test_order_and_features_survive_any_batching(lengths, batch_size):
+    items = [image_of(10 * i, n) if n else Failure(str(i), "p", "r") for i, n in enumerate(lengths)]
+    encoder = MeanEncoder(batch_size)
+    results = list(encode_stream(iter(items), encoder, SIDE))
+    assert all(given is got for given, got in zip(items, results, strict=True))
+    for i, result in enumerate(results):
+        if isinstance(result, ImageFeatures):
+            assert result.features[:, 0].tolist() == [10 * i + k for k in range(lengths[i])]
+    assert sum(encoder.batches) == sum(lengths)
+    assert all(size == batch_size for size in encoder.batches[:-1]), "a batch was not filled"
+
+
+def test_an_image_is_given_on_as_soon_as_it_is_complete():
+    taken = []
+
+    def items():
+        for i in range(3):
+            taken.append(i)
+            yield image_of(i, 2)
+
+    stream = encode_stream(items(), MeanEncoder(2), SIDE)
+    next(stream)
+    assert taken == [0]
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(0, 30))
+def test_mapping_ahead_keeps_order_and_stays_within_its_window(workers, window, count):
+    lock, started = threading.Lock(), 0
+
+    def work(number):
+        nonlocal started
+        with lock:
+            started += 1
+        return number * number
+
+    for done, result in enumerate(ahead(work, range(count), workers, window)):
+        assert result == done * done
+        with lock:
+            assert started <= done + window + 1
+
+
+def test_an_error_in_a_thread_reaches_the_consumer():
+    with pytest.raises(ZeroDivisionError):
+        list(ahead(lambda n: 1 // n, [1, 0, 1], 2, 2))
+
+
+def write_image(path: Path, width: int = 64, height: int = 64) -> str:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_loaded_image_has_its_grid_and_pixels(tmp_path):
+    digest = write_image(tmp_path / "a.png", 70, 40)
+    loaded = load_image(tmp_path / "a.png", row("a", digest), PatchOptions(32, 32))
+    assert isinstance(loaded, ImageFeatures)
+    assert loaded.coords.tolist() == [[0, 0], [32, 0]]
+    np.testing.assert_array_equal(loaded.pixels, np.asarray(Image.open(tmp_path / "a.png")))
+
+
+def test_an_image_that_cannot_be_used_costs_itself_only(tmp_path):
+    digest = write_image(tmp_path / "a.png")
+    cases = [
+        (tmp_path / "a.png", "f" * 64, PatchOptions(32, 32), "content changed"),
+        (tmp_path / "none.png", digest, PatchOptions(32, 32), "cannot be read"),
+        (tmp_path / "a.png", digest, PatchOptions(), "smaller than a patch"),
+    ]
+    for path, sha256, options, reason in cases:
+        failure = load_image(path, row("a", sha256), options)
+        assert isinstance(failure, Failure)
+        assert reason in failure.reason
