@@ -149,5 +149,5 @@ rule evaluate:
     params:
         options=run.options("evaluate"),
     shell:
-        "(python3 -m pipeline evaluate --fits {input:q} --out {output:q} {params.options})"
-        " 2>&1 | tee {log:q}"
+        "python3 -m pipeline evaluate --fits {input:q} --out {output:q} {params.options}"
+        " > {log:q} 2>&1 || {{ cat {log:q} >&2; exit 1; }}"

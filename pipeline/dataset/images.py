@@ -1,6 +1,7 @@
 """Open an image file, or say why it cannot be used."""
 
 import io
+import struct
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,12 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 """File name endings of images, in lower case."""
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+
+# What Pillow's readers raise on damaged files, besides `UnidentifiedImageError`.
+_DAMAGE = (
+    *(OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, OverflowError),
+    struct.error,
+)
 
 # Pillow's own limit only warns up to twice its value; `_check_header` is stricter and per file.
 Image.MAX_IMAGE_PIXELS = None
@@ -47,7 +54,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
             return np.asarray(image)
     except UnidentifiedImageError:
         raise ImageError("not a PNG, JPEG, TIFF or BMP image, whatever its name says") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except _DAMAGE as error:
         raise ImageError(f"damaged image ({error}): copy it again") from error
 
 

@@ -12,6 +12,7 @@ from tabulate import tabulate
 
 from cache.files import publish
 from pipeline.errors import UsageError
+from pipeline.evaluation.headline import heading
 from pipeline.evaluation.metrics import THRESHOLD, Metrics, measure
 from pipeline.fitting.predictions import FitRecord, Prediction, read_fits
 
@@ -78,7 +79,7 @@ class Evaluation:
 
     def to_text(self) -> str:
         """As tables for a terminal."""
-        parts = [self._heading(), self._main_table()]
+        parts = [heading(vars(self)), self._main_table()]
         for title, part in (
             ("magnification", self.by_magnification),
             ("subtype", self.by_subtype),
@@ -86,15 +87,6 @@ class Evaluation:
             if len(part) > 1:
                 parts.append(_group_table(title, part))
         return "\n\n".join(parts)
-
-    def _heading(self) -> str:
-        lines = [f"Protocol: {self.protocol}"]
-        if self.leaks:
-            lines.append("LEAKING SPLIT: these numbers say nothing about new patients.")
-        if self.weights != "imagenet":
-            lines.append(f"Encoder weights: {self.weights}, not ImageNet's.")
-        lines.append(f"Positive label: {self.labels[1]}. Test images only.")
-        return "\n".join([self.note, *lines] if self.note else lines)
 
     def _main_table(self) -> str:
         rows = [

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.evaluation.headline import headline
+
 _DEMO = "demo"
 _DEMO_NOTE = "The images are SYNTHETIC: these numbers show that the pipeline works, no more."
 
@@ -81,9 +83,12 @@ class Settings:
         return digest.hexdigest()
 
     def print_results(self) -> None:
-        """Show the numbers again, where nothing scrolls them away, and where they are."""
-        table = (self.results / "logs/evaluate.log").read_text()
-        sys.stdout.write(f"\n{table}\nResults: {self.results}/ (numbers in metrics.json)\n")
+        """Show the numbers last, where nothing scrolls them away, and where the rest is."""
+        table = headline(self.results / "metrics.json")
+        sys.stdout.write(
+            f"\n{table}\n\nResults are in {self.results}/: metrics.json has all numbers, fits/ the "
+            "models and predictions, features.h5 the features, logs/ what each step said.\n"
+        )
 
 
 _OPPOSITES = {"--bidirectional": "--one-direction"}

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.errors import UsageError
 from pipeline.evaluation.evaluate import evaluate_predictions
+from pipeline.evaluation.headline import headline
 from pipeline.fitting.predictions import FitRecord, Prediction
 
 
@@ -113,6 +114,7 @@ def test_leaks_and_weights_that_are_not_imagenets_are_said_aloud():
     quiet = evaluate_predictions(record(), PREDICTIONS)
     assert "LEAK" not in quiet.to_text()
     assert "weights" not in quiet.to_text()
+    assert "Positive label: malignant" in quiet.to_text()
     loud = evaluate_predictions(record(leaks=True, weights="random(seed=0)"), PREDICTIONS)
     assert "LEAKING SPLIT" in loud.to_text()
     assert "random(seed=0), not ImageNet's" in loud.to_text()
@@ -124,3 +126,21 @@ def test_images_without_case_have_no_patient_level():
     found = evaluate_predictions(record(), [p._replace(case="") for p in PREDICTIONS])
     assert found.pooled.patient_recognition_rate is None
     assert "patients" not in found.to_text().splitlines()[3]
+
+
+def test_the_headline_repeats_the_file_and_its_warnings(tmp_path):
+    found = evaluate_predictions(record(leaks=True), PREDICTIONS, "a note")
+    (tmp_path / "m.json").write_text(found.to_json())
+    text = headline(tmp_path / "m.json")
+    for expected in ("a note", "LEAKING SPLIT", "case-disjoint, 2 folds", "6 test images"):
+        assert expected in text
+    row = next(line for line in text.splitlines() if line.startswith("ROC AUC"))
+    numbers = (found.pooled.roc_auc, found.mean["roc_auc"], found.sd["roc_auc"])
+    assert row.split()[2:] == [f"{number:.3f}" for number in numbers]
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"note": ""}'])
+def test_a_file_that_holds_no_metrics_is_refused(tmp_path, content):
+    (tmp_path / "m.json").write_text(content)
+    with pytest.raises(UsageError, match=r"m\.json: not a file of"):
+        headline(tmp_path / "m.json")
