@@ -1,8 +1,8 @@
-"""From images to numbers: weights → index → split → extract → fit-lstm → evaluate.
-
-    snakemake --cores 8                       the synthetic demo
-    snakemake --cores 8 --configfile FILE     your images; pipeline/workflow/config.yaml has the keys
-"""
+# From images to numbers: weights → index → split → extract → fit-lstm → evaluate.
+#
+#   snakemake --cores 8                       the synthetic demo
+#   snakemake --cores 8 --configfile FILE     your images; FILE holds what differs from the
+#                                             defaults in pipeline/workflow/config.yaml
 
 from snakemake.utils import min_version, validate
 
@@ -34,12 +34,12 @@ if run.is_demo:
     rule demo:
         output:
             directory(run.dataset),
-        conda:
-            "pipeline/workflow/environment.yaml"
         log:
             run.results / "logs/demo.log",
         benchmark:
             run.results / "benchmarks/demo.tsv"
+        conda:
+            "pipeline/workflow/environment.yaml"
         shell:
             "(python3 -m pipeline demo --out {output:q}) 2>&1 | tee {log:q}"
 
@@ -47,12 +47,12 @@ if run.is_demo:
 rule weights:
     output:
         run.weights,
-    conda:
-        "pipeline/workflow/environment.yaml"
     log:
         run.results / "logs/weights.log",
     benchmark:
         run.results / "benchmarks/weights.tsv"
+    conda:
+        "pipeline/workflow/environment.yaml"
     params:
         options=run.options("weights"),
     shell:
@@ -64,12 +64,12 @@ rule index:
         run.dataset,
     output:
         run.results / "manifest.csv",
-    conda:
-        "pipeline/workflow/environment.yaml"
     log:
         run.results / "logs/index.log",
     benchmark:
         run.results / "benchmarks/index.tsv"
+    conda:
+        "pipeline/workflow/environment.yaml"
     params:
         options=run.options("index"),
         listing=run.listing(),
@@ -82,12 +82,12 @@ rule split:
         rules.index.output,
     output:
         run.results / "splits.csv",
-    conda:
-        "pipeline/workflow/environment.yaml"
     log:
         run.results / "logs/split.log",
     benchmark:
         run.results / "benchmarks/split.tsv"
+    conda:
+        "pipeline/workflow/environment.yaml"
     params:
         options=run.options("split"),
     shell:
@@ -100,12 +100,12 @@ rule extract:
         weights=rules.weights.output,
     output:
         run.results / "features.h5",
-    conda:
-        "pipeline/workflow/environment.yaml"
     log:
         run.results / "logs/extract.log",
     benchmark:
         run.results / "benchmarks/extract.tsv"
+    conda:
+        "pipeline/workflow/environment.yaml"
     threads: 64
     resources:
         gpu=1,
@@ -122,12 +122,12 @@ rule fit_lstm:
         splits=rules.split.output,
     output:
         directory(run.results / "fits"),
-    conda:
-        "pipeline/workflow/environment.yaml"
     log:
         run.results / "logs/fit_lstm.log",
     benchmark:
         run.results / "benchmarks/fit_lstm.tsv"
+    conda:
+        "pipeline/workflow/environment.yaml"
     params:
         options=run.options("fit"),
     shell:
@@ -140,12 +140,12 @@ rule evaluate:
         rules.fit_lstm.output,
     output:
         run.results / "metrics.json",
-    conda:
-        "pipeline/workflow/environment.yaml"
     log:
         run.results / "logs/evaluate.log",
     benchmark:
         run.results / "benchmarks/evaluate.tsv"
+    conda:
+        "pipeline/workflow/environment.yaml"
     params:
         options=run.options("evaluate"),
     shell:

@@ -119,7 +119,7 @@ class CacheWriter:
             largest = float(np.abs(features).max())
             raise CacheError(
                 f"{image_id}: a feature is not finite in {self._recipe.dtype} (largest magnitude "
-                f"{largest:g}): store float32, and check the weights if that does not help"
+                f"{largest:g}): compute and store in float32, and check the weights"
             )
         return stored
 
