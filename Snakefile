@@ -18,6 +18,8 @@ validate(config, "pipeline/workflow/config.schema.yaml")
 run = Settings(config)
 run.put_this_interpreter_first()
 
+# Options reach the rules through functions: Snakemake takes braces in plain strings for wildcards.
+
 
 onsuccess:
     run.print_results()
@@ -54,7 +56,7 @@ rule weights:
     conda:
         "pipeline/workflow/environment.yaml"
     params:
-        options=run.options("weights"),
+        options=lambda wildcards: run.options("weights"),
     shell:
         "(python3 -m pipeline weights --out {output:q} {params.options}) 2>&1 | tee {log:q}"
 
@@ -71,7 +73,7 @@ rule index:
     conda:
         "pipeline/workflow/environment.yaml"
     params:
-        options=run.options("index"),
+        options=lambda wildcards: run.options("index"),
         listing=run.listing(),
     shell:
         "(python3 -m pipeline index {input:q} --out {output:q} {params.options}) 2>&1 | tee {log:q}"
@@ -89,7 +91,7 @@ rule split:
     conda:
         "pipeline/workflow/environment.yaml"
     params:
-        options=run.options("split"),
+        options=lambda wildcards: run.options("split"),
     shell:
         "(python3 -m pipeline split {input:q} --out {output:q} {params.options}) 2>&1 | tee {log:q}"
 
@@ -110,7 +112,7 @@ rule extract:
     resources:
         gpu=1,
     params:
-        options=run.options("extract"),
+        options=lambda wildcards: run.options("extract"),
     shell:
         "(python3 -m pipeline extract --manifest {input.manifest:q} --weights {input.weights:q}"
         " --out {output:q} --threads {threads} {params.options}) 2>&1 | tee {log:q}"
@@ -129,7 +131,7 @@ rule fit_lstm:
     conda:
         "pipeline/workflow/environment.yaml"
     params:
-        options=run.options("fit"),
+        options=lambda wildcards: run.options("fit"),
     shell:
         "(python3 -m pipeline fit-lstm --cache {input.cache:q} --splits {input.splits:q}"
         " --out {output:q} {params.options}) 2>&1 | tee {log:q}"
@@ -147,7 +149,7 @@ rule evaluate:
     conda:
         "pipeline/workflow/environment.yaml"
     params:
-        options=run.options("evaluate"),
+        options=lambda wildcards: run.options("evaluate"),
     shell:
         "python3 -m pipeline evaluate --fits {input:q} --out {output:q} {params.options}"
         " > {log:q} 2>&1 || {{ cat {log:q} >&2; exit 1; }}"

@@ -21,7 +21,8 @@ def publish(path: Path | str) -> Iterator[Path]:
         The temporary path, in the folder of `path`; nothing is there yet.
 
     Raises:
-        PublishError: the folder cannot be made or written, or the disk refused the file.
+        PublishError: the folder cannot be made or written, the disk refused the file, or `path`
+            is something other than a file.
     """
     final = Path(path)
     temporary = _reserve(final)
@@ -40,6 +41,8 @@ def _reserve(final: Path) -> Path:
     """Make the folder of `final` and an unused name in it, proving that it can be written."""
     if final.is_dir():
         raise PublishError(f"{final}: is a folder, expected the name of a file to write")
+    if final.exists() and not final.is_file():  # the rename would replace /dev/null for everybody
+        raise PublishError(f"{final}: is a device or pipe, expected the name of a file to write")
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)

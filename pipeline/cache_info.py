@@ -32,7 +32,9 @@ def describe(path: Path) -> dict[str, Any]:
             "slides": len({slide for slide in images["slide"] if slide}),
             "cases": len({case for case in images["case"] if case}),
             "counts": {
-                name: {str(key): n for key, n in sorted(Counter(images[name].tolist()).items())}
+                name: {
+                    str(key or ""): n for key, n in sorted(Counter(images[name].tolist()).items())
+                }
                 for name in _COUNTED
             },
             "failures": [failure._asdict() for failure in cache.failures],

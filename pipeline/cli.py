@@ -12,8 +12,9 @@ import click
 
 from pipeline import __version__
 
-_FILE = click.Path(path_type=Path)
+_FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+_FAILURES = click.IntRange(min=0)
 
 
 class _ErrorGroup(click.Group):
@@ -25,9 +26,11 @@ class _ErrorGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click declares it
         try:
             return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            raise  # whoever read the output has gone: click ends quietly
         except Exception as error:
-            if isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort):
-                raise
             if ctx.params["debug"]:
                 traceback.print_exc()
             message, code = _explain(error)
@@ -44,7 +47,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, CacheError):
         return str(error), 1
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror or error}", 1
+        return f"{error.filename or 'reading or writing failed'}: {error.strerror or error}", 1
     return f"internal fault, {type(error).__name__}: {error} (see --debug, and report it)", 1
 
 
@@ -95,11 +98,12 @@ def demo(out: Path, slides: int, images: int, seed: int) -> None:
 
 
 @main.command()
-@click.argument("dataset", type=_FILE)
+@click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=_FILE, help="Manifest to write, a CSV file.")
 @click.option("--magnification", type=int, help="Keep only this magnification, such as 100.")
 @click.option(
     "--allow-failures",
+    type=_FAILURES,
     default=0,
     show_default=True,
     help="Files that may be left out for a fault before the exit code is 1.",
@@ -136,6 +140,11 @@ def _report_problems(listing: Path, lines: Sequence[str], most: int = 20) -> Non
         click.echo(f"  {line}", err=True)
     if len(lines) > most:
         click.echo(f"  … and {len(lines) - most} more", err=True)
+
+
+def _keep_inputs(out: Path, *inputs: Path) -> None:
+    if out.resolve() in [path.resolve() for path in inputs]:
+        raise click.UsageError(f"{out}: is an input, which --out would replace: choose another")
 
 
 @main.command()
@@ -177,6 +186,7 @@ def split(
     from pipeline.splits.make import make_splits, read_official
     from pipeline.splits.table import write_splits
 
+    _keep_inputs(out, manifest)
     rows = read_manifest(manifest)
     if official is not None:
         splits = read_official(official, rows, seed=seed, val_fraction=val_fraction)
@@ -243,8 +253,16 @@ def weights(out: Path, from_file: Path | None, random_seed: int | None) -> None:
     show_default=True,
     help="Arithmetic of the encoder: auto is float32 on the CPU, mixed float16 on CUDA.",
 )
-@click.option("--threads", type=int, help="CPU threads, at most those of the machine.")
-@click.option("--allow-failures", default=0, show_default=True, help="Images that may be left out.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads, at most those of the machine."
+)
+@click.option(
+    "--allow-failures",
+    type=_FAILURES,
+    default=0,
+    show_default=True,
+    help="Images that may be left out.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an output made from something else.")
 def extract(
     manifest: Path,
@@ -272,6 +290,7 @@ def extract(
     from pipeline.extraction.recipe import PatchOptions
     from pipeline.progress import bar
 
+    _keep_inputs(out, manifest, weights)
     options = stage.ExtractOptions(
         patches=PatchOptions(patch_size, stride, edge, dtype),
         device=device,

@@ -115,8 +115,12 @@ def examine_dataset(
         UsageError: the dataset does not exist, has none of the layouts, holds no images, fewer
             than two labels, or none of the magnification.
     """
-    if dataset.resolve() == manifest.resolve():
-        raise UsageError(f"{manifest}: is the dataset itself: choose another name for the manifest")
+    for written in (manifest, problems_path(manifest)):
+        if dataset.resolve() == written.resolve():
+            raise UsageError(
+                f"{written}: is the dataset itself, and would be written: choose another name for "
+                "the manifest"
+            )
     listing = discover(dataset, manifest)
     found = sorted(listing.found, key=lambda image: image.row.path)
     if magnification is not None:

@@ -1,5 +1,6 @@
 """The frozen patch encoder: VGG16's 13 convolutional layers, averaged over the last map."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -24,19 +25,24 @@ def choose_device(name: str) -> torch.device:
     """Resolve `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
-        UsageError: CUDA was asked for and is not there.
+        UsageError: it is none of these, or CUDA was asked for and is not there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", name):
+        raise UsageError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(
             f"device {name}: torch {torch.__version__} finds no CUDA device here: "
             "use --device cpu, or check the driver with nvidia-smi"
         )
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from error
+    device = torch.device(name)
+    if (device.index or 0) >= max(1, torch.cuda.device_count()):
+        raise UsageError(
+            f"device {name}: there are {torch.cuda.device_count()} CUDA devices, counted from 0: "
+            "choose one of them"
+        )
+    return device
 
 
 def choose_precision(name: str, device: torch.device) -> str:

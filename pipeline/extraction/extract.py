@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from cache import Failure, FeatureCache, ImageRow, Recipe, merge, write_cache
+from cache import CacheError, Failure, FeatureCache, ImageRow, Recipe, merge, write_cache
 from pipeline.ahead import ahead, usable_cpus
 from pipeline.dataset.manifest import image_path, read_manifest
 from pipeline.errors import PipelineError, UsageError
@@ -25,8 +25,8 @@ from pipeline.weights.weights_file import Weights, load_weights
 
 log = logging.getLogger(__name__)
 
-IMAGES_PER_SHARD = {"cpu": 64, "cuda": 512}
-"""The most images whose features an interruption can cost: a minute's work on the CPU."""
+IMAGES_PER_SHARD = {"cpu": 32, "cuda": 512}
+"""The most images whose features an interruption can cost: half a minute of a CPU."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ def extract(
     """
     options = options or ExtractOptions()
     rows = read_manifest(manifest)
-    weights = load_weights(weights_file)
     device = choose_device(options.device)
     precision = choose_precision(options.precision, device)
+    weights = load_weights(weights_file)
     recipe = vgg16_recipe(options.patches, weights.name, weights.sha256, precision)
     if out.exists() and not options.overwrite:
         return _existing(out, recipe, rows)
@@ -134,7 +134,7 @@ def clamp_threads(asked: int | None) -> int:
 
 
 def _existing(out: Path, recipe: Recipe, rows: Sequence[ImageRow]) -> ExtractResult:
-    with FeatureCache(out) as cache:
+    with _opened(out) as cache:
         differences = recipe.differences(cache.recipe)
         failed = {failure.image_id for failure in cache.failures}
         if cache.images.rows() != [row for row in rows if row.image_id not in failed]:
@@ -149,6 +149,15 @@ def _existing(out: Path, recipe: Recipe, rows: Sequence[ImageRow]) -> ExtractRes
         return ExtractResult(
             len(cache), cache.patches, 0, 0.0, cache.failures, recipe.weights, device
         )
+
+
+def _opened(out: Path) -> FeatureCache:
+    try:
+        return FeatureCache(out)
+    except CacheError as error:
+        raise UsageError(
+            f"{error} (the output exists already: choose another --out, or give --overwrite)"
+        ) from error
 
 
 def _provenance(weights: Weights, encoder: PatchEncoder) -> dict[str, str]:
@@ -192,7 +201,7 @@ class _Run:
         seconds = time.perf_counter() - began
         failures = self._failures(shards)
         self._publish(out, shards, failures)
-        folder.remove()
+        folder.keep_only(out)
         with FeatureCache(out) as cache:
             return ExtractResult(
                 images=len(cache),
@@ -254,11 +263,11 @@ def _failure_message(listing: Path, failures: list[Failure], total: int) -> str:
     lines = [f"  {failure.path}: {failure.reason}" for failure in failures[:10]]
     if len(failures) > 10:
         lines.append(f"  … and {len(failures) - 10} more")
-    return "\n".join(
-        [
-            f"{len(failures)} of {total} images could not be encoded (all are in {listing}):",
-            *lines,
-            "The features of the others are kept. Mend or remove these images, index again and "
-            f"run again; or go on without them: --allow-failures {len(failures)}",
-        ]
+    advice = (
+        "Nothing can be extracted: see the reasons above"
+        if len(failures) == total
+        else "The features of the others are kept. Mend or remove these images, index again and "
+        f"run again; or go on without them: --allow-failures {len(failures)}"
     )
+    heading = f"{len(failures)} of {total} images could not be encoded (all are in {listing}):"
+    return "\n".join([heading, *lines, advice])

@@ -27,6 +27,7 @@ class Shard:
 class ShardFolder:
     """The folder beside an output where its shards wait to be merged.
 
+    After that it holds a second name of the output, whose features are known to the next run.
     Shards of different recipes lie in different subfolders, so that a mistyped option costs
     nothing that was computed before.
     """
@@ -60,9 +61,19 @@ class ShardFolder:
                 path.unlink()
         return sound
 
-    def remove(self) -> None:
-        """Remove the folder, once the merged cache is published."""
+    def keep_only(self, merged: Path) -> None:
+        """Replace the shards by a second name of the merged cache, which takes no space.
+
+        It survives the deletion of the output, which Snakemake does before it runs a job again:
+        when images are added or touched, only what is new is encoded.
+        """
         shutil.rmtree(self._root)
+        self.path.mkdir(parents=True)
+        try:
+            (self.path / "merged.h5").hardlink_to(merged)
+        except OSError as error:
+            log.debug("%s: no second name can be kept (%s)", merged, error)
+            shutil.rmtree(self._root)
 
 
 def is_done(shard: Shard) -> bool:

@@ -13,10 +13,15 @@ import torch
 
 from cache import FeatureCache, ImageRow, Recipe
 from cache.files import publish
-from pipeline.errors import UsageError
+from pipeline.errors import PipelineError, UsageError
 from pipeline.fitting.classifier import ClassifierSizes
 from pipeline.fitting.model_file import Model, save_model
-from pipeline.fitting.predictions import PREDICTION_COLUMNS, FitRecord, Prediction
+from pipeline.fitting.predictions import (
+    PREDICTION_COLUMNS,
+    FitRecord,
+    Prediction,
+    file_sha256,
+)
 from pipeline.fitting.sequences import Sequences
 from pipeline.fitting.training import (
     Epoch,
@@ -79,6 +84,7 @@ class Study:
     splits: Splits
     recipe: Recipe
     manifest_sha256: str
+    splits_sha256: str
     protocol: str
 
     def examples(self, fold: int, role: str) -> Examples:
@@ -130,12 +136,15 @@ def fit_lstm(
     Raises:
         CacheError: the cache is damaged.
         UsageError: the splits do not fit the cache, or an option is wrong.
+        PipelineError: `out` cannot be made, or the loss is no longer finite.
         PublishError: the results cannot be written.
     """
     options = options or FitOptions()
     began = time.perf_counter()
     study = load_study(cache, splits, options.positive)
     folds = _folds(study.splits, fold)
+    options.sizes(study.recipe.feature_dim)  # a wrong one is refused before anything is removed
+    _make_folder(out)
     if fold is None:
         _remove_other_folds(out, folds)
     histories = {}
@@ -166,6 +175,7 @@ def load_study(cache: Path, splits: Path, positive: str | None) -> Study:
             splits=table,
             recipe=file.recipe,
             manifest_sha256=file.attributes["manifest_sha256"],
+            splits_sha256=file_sha256(splits),
             protocol=table.protocol(rows),
         )
 
@@ -190,6 +200,16 @@ def _folds(splits: Splits, fold: int | None) -> list[int]:
     if fold not in splits.folds:
         raise UsageError(f"fold {fold}: the splits have folds 0 to {len(splits.folds) - 1}")
     return [fold]
+
+
+def _make_folder(out: Path) -> None:
+    """Make the folder of the results, so that one that cannot be made is told before training."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PipelineError(
+            f"{out}: cannot be made ({error.strerror}): choose another folder for the fits"
+        ) from error
 
 
 def _remove_other_folds(out: Path, folds: Sequence[int]) -> None:
@@ -255,6 +275,8 @@ def _write_record(path: Path, study: Study, options: FitOptions, fold: int, seco
         weights=study.recipe.weights,
         fingerprint=study.recipe.fingerprint,
         manifest_sha256=study.manifest_sha256,
+        splits_sha256=study.splits_sha256,
+        predictions_sha256=file_sha256(path.with_name("predictions.csv")),
         options=dataclasses.asdict(options),
         seconds=round(seconds, 3),
     )

@@ -1,8 +1,10 @@
 """What a fit leaves for the evaluation: predictions, and a record of how they were made."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +44,8 @@ class FitRecord:
         weights: name of the encoder's weights.
         fingerprint: of the features' recipe.
         manifest_sha256: of the cache's image table.
+        splits_sha256: of the file of splits.
+        predictions_sha256: of the file `predictions.csv` beside it.
         options: of the fit.
         seconds: that the fold took.
     """
@@ -55,12 +59,14 @@ class FitRecord:
     weights: str
     fingerprint: str
     manifest_sha256: str
+    splits_sha256: str
+    predictions_sha256: str
     options: Mapping[str, Any]
     seconds: float
 
     def same_study(self, other: "FitRecord") -> bool:
         """Whether two folds belong to one study, fitted in one way."""
-        own = ("fold", "seconds")
+        own = ("fold", "predictions_sha256", "seconds")
         return all(
             getattr(self, field.name) == getattr(other, field.name)
             for field in fields(self)
@@ -78,7 +84,8 @@ def read_fits(folder: Path) -> tuple[FitRecord, list[Prediction]]:
         The record of the first fold, and the predictions of all, fold after fold.
 
     Raises:
-        UsageError: there are no folds, some are missing, or they were fitted in different ways.
+        UsageError: there are no folds, some are missing, were fitted in different ways, or have
+            changed since.
     """
     found = {path.parent: _read_record(path) for path in folder.glob("fold*/fit.json")}
     if not found:
@@ -91,26 +98,65 @@ def read_fits(folder: Path) -> tuple[FitRecord, list[Prediction]]:
                 f"{path}: fitted from other data or with other options than {in_order[0]}: "
                 "fit all folds again"
             )
-    missing = sorted(set(range(first.folds)) - {record.fold for record in found.values()})
-    if missing:
+    known = {record.fold for record in found.values()}
+    if len(known) < first.folds:
+        missing = list(islice((k for k in range(first.folds) if k not in known), 10))
         raise UsageError(f"{folder}: folds {missing} of {first.folds} are missing: fit them")
-    tables = [_read_predictions(path / "predictions.csv", first) for path in in_order]
+    tables = [_read_predictions(path / "predictions.csv", found[path]) for path in in_order]
     return first, [prediction for table in tables for prediction in table]
 
 
 def _read_record(path: Path) -> FitRecord:
     try:
         values = json.loads(path.read_text())
-        return FitRecord(**{**values, "labels": tuple(values["labels"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        record = FitRecord(**{**values, "labels": tuple(values["labels"])})
+        _check_types(record)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UsageError(f"{path}: not the record of a fit ({error}): fit again") from error
+    # A copy of a folder would count its images twice.
+    if path.parent.name != f"fold{record.fold}":
+        raise UsageError(
+            f"{path}: the record of fold {record.fold}, expected in a folder fold{record.fold}: "
+            "move or remove it"
+        )
+    return record
+
+
+def _check_types(record: FitRecord) -> None:
+    for field in fields(record):
+        expected = _TYPES.get(field.name, str)
+        if not isinstance(getattr(record, field.name), expected):
+            raise TypeError(f"{field.name} is {getattr(record, field.name)!r:.40}")
+    if len(record.labels) != 2 or not all(isinstance(label, str) for label in record.labels):
+        raise ValueError(f"labels are {record.labels!r:.80}, expected two")
+    if not 0 <= record.fold < record.folds:
+        raise ValueError(f"fold is {record.fold} of {record.folds}")
+
+
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "fold": int,
+    "folds": int,
+    "labels": tuple,
+    "leaks": bool,
+    "options": dict,
+    "seconds": (int, float),
+}
+"""Types of the fields of a record that are not text."""
 
 
 def _read_predictions(path: Path, record: FitRecord) -> list[Prediction]:
-    return [
+    predictions = [
         _prediction(f"{path}, line {line}", row, record)
         for line, row in read_table(path, PREDICTION_COLUMNS)
     ]
+    if file_sha256(path) != record.predictions_sha256:
+        raise UsageError(f"{path}: was changed after it was made: fit again")
+    return predictions
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _prediction(where: str, row: Mapping[str, str], record: FitRecord) -> Prediction:

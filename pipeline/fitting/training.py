@@ -15,6 +15,8 @@ from pipeline.fitting.sequences import Sequences
 
 _PREDICT_BATCH = 512
 
+MAX_SEED = 2**32
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -45,8 +47,12 @@ class TrainOptions:
                 raise UsageError(f"{name} is {getattr(self, name)}, expected at least 1")
         if self.min_epochs > self.epochs:
             raise UsageError(f"min_epochs is {self.min_epochs}, expected at most {self.epochs}")
-        if not 0 < self.learning_rate <= 10 or self.weight_decay < 0:
-            raise UsageError("learning rate must be above 0, at most 10; weight decay at least 0")
+        if not 0 < self.learning_rate <= 10:
+            raise UsageError(f"learning_rate is {self.learning_rate}, expected above 0, at most 10")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UsageError(f"weight_decay is {self.weight_decay}, expected 0 or more")
+        if not 0 <= self.seed < MAX_SEED:
+            raise UsageError(f"seed is {self.seed}, expected 0 to {MAX_SEED - 1}")
 
 
 class Epoch(NamedTuple):

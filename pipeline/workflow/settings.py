@@ -1,15 +1,18 @@
 """The workflow's configuration as paths and command lines."""
 
+import contextlib
 import hashlib
 import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import UsageError
 from pipeline.evaluation.headline import headline
+from pipeline.tables import read_table
 
 _DEMO = "demo"
 _DEMO_NOTE = "The images are SYNTHETIC: these numbers show that the pipeline works, no more."
@@ -33,10 +36,14 @@ class Settings:
         seed = config["weights"].get("random")
         kind = "imagenet" if seed is None else f"random_{seed}"
         self.weights = Path("resources") / f"vgg16_{kind}.safetensors"
+        self._metrics = self.results / "metrics.json"
+        self._metrics_before = _state(self._metrics)
 
     def _name(self) -> str:
-        own = self._config["name"] or self.dataset.resolve().stem
-        return re.sub(r"[^A-Za-z0-9._-]+", "_", own)
+        dataset = self.dataset.resolve()
+        # The end of a folder's name tells it from others, as in `images.v2`.
+        own = dataset.stem if dataset.suffix.lower() == ".csv" else dataset.name
+        return re.sub(r"[^\w.-]+", "_", self._config["name"] or own)
 
     @staticmethod
     def put_this_interpreter_first() -> None:
@@ -67,28 +74,49 @@ class Settings:
         return shlex.join(words)
 
     def listing(self) -> str:
-        """A digest of the names, sizes and times of a data set's files.
+        """A digest of the names, sizes and times of a data set's images.
 
-        Snakemake looks at a folder's own time only, which does not change when a file deeper
-        down does.
+        Snakemake looks only at the time of a folder or table, which does not change when a file
+        deeper down, or named in the table, does.
         """
-        if self.is_demo or not self.dataset.is_dir():
-            return ""
         digest = hashlib.sha256()
-        for folder, folders, files in os.walk(self.dataset):
-            folders.sort()
-            for name in sorted(files):
-                found = (Path(folder) / name).lstat()
-                digest.update(f"{folder}/{name} {found.st_size} {found.st_mtime_ns}\n".encode())
+        for file in self._files():
+            digest.update(f"{file} {_state(file)}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
+    def _files(self) -> Iterator[Path]:
+        if self.is_demo:
+            return
+        if self.dataset.is_dir():
+            for folder, folders, files in os.walk(self.dataset):
+                folders.sort()
+                yield from (Path(folder) / name for name in sorted(files))
+            return
+        # Rule index tells what is wrong with the table.
+        with contextlib.suppress(UsageError):
+            for _, fields in read_table(self.dataset, ["path"]):
+                yield self.dataset.parent / fields["path"]
+
     def print_results(self) -> None:
-        """Show the numbers last, where nothing scrolls them away, and where the rest is."""
-        table = headline(self.results / "metrics.json")
+        """Show the numbers last, where nothing scrolls them away, and where the rest is.
+
+        Nothing is shown after a run that made no numbers, such as one with `--until extract`.
+        """
+        if _state(self._metrics) == self._metrics_before:
+            return
+        table = headline(self._metrics)
         sys.stdout.write(
             f"\n{table}\n\nResults are in {self.results}/: metrics.json has all numbers, fits/ the "
             "models and predictions, features.h5 the features, logs/ what each step said.\n"
         )
+
+
+def _state(file: Path) -> str:
+    try:
+        found = file.lstat()
+    except (OSError, ValueError):
+        return "absent"
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 _OPPOSITES = {"--bidirectional": "--one-direction"}

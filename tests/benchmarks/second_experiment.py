@@ -42,13 +42,16 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, list[float]]
     seconds: dict[str, list[float]] = {"--help": [], "extract": [], "fit-lstm": [], "evaluate": []}
     for repeat in range(options.repeats):
         cache.unlink(missing_ok=True)
+        shutil.rmtree(f"{cache}.shards", ignore_errors=True)  # or nothing would be encoded again
         fits = folder / "fits"
         shutil.rmtree(fits, ignore_errors=True)
         commands = {
             "--help": [],
             "extract": ["--manifest", manifest, "--weights", options.weights, "--out", cache],
-            "fit-lstm": ["--cache", cache, "--splits", splits, "--out", fits]
-            + ["--hidden", 32 + 16 * repeat],
+            "fit-lstm": [
+                *("--cache", cache, "--splits", splits, "--out", fits),
+                *("--hidden", 32 + 16 * repeat),
+            ],
             "evaluate": ["--fits", fits, "--out", folder / "metrics.json"],
         }
         for verb, arguments in commands.items():

@@ -22,6 +22,8 @@ def record(**changes) -> FitRecord:
         "weights": "imagenet",
         "fingerprint": "f" * 64,
         "manifest_sha256": "0" * 64,
+        "splits_sha256": "0" * 64,
+        "predictions_sha256": "0" * 64,
         "options": {},
         "seconds": 1.0,
     }

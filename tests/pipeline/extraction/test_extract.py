@@ -139,7 +139,8 @@ def test_an_interrupted_run_resumes_and_gives_the_same_bytes(study, weights_file
     assert counting.encoded == 32 - 12, "one shard of three images was finished before"
     assert result.encoded == 5
     assert content(study / "f.h5") == content(study / "whole.h5")
-    assert sorted(path.name for path in study.glob("*.shards")) == []
+    (kept,) = (study / "f.h5.shards").rglob("*.h5")
+    assert kept.samefile(study / "f.h5"), "the shards take space twice"
 
 
 def test_a_finished_run_is_not_repeated(study, weights_file, counting):
@@ -177,6 +178,43 @@ def test_images_added_after_an_interruption_cost_themselves_only(study, weights_
     assert counting.encoded == 36 - 12
     with FeatureCache(study / "f.h5") as cache:
         assert cache.images["image_id"].tolist()[:2] == ["aaa", "image000"]
+
+
+def test_after_its_output_is_deleted_a_run_encodes_only_what_is_new(study, weights_file, counting):
+    """Snakemake deletes the output before it runs the job again."""
+    extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+    before = content(study / "f.h5")
+    (study / "f.h5").unlink()
+    counting.encoded = 0
+    extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+    assert counting.encoded == 0
+    assert content(study / "f.h5") == before
+    (study / "f.h5").unlink()
+    new = write_image(study / "new.png", 99)._replace(case="c9", slide="s9")
+    rows = read_manifest(study / "manifest.csv")
+    write_manifest(study / "manifest.csv", [*rows[:3], new, *rows[4:]])
+    extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+    assert counting.encoded == 4
+    with FeatureCache(study / "f.h5") as cache:
+        assert cache.images["image_id"].tolist()[3] == "new"
+
+
+def test_features_of_another_recipe_are_never_taken_over(study, weights_file, counting):
+    extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+    (study / "f.h5").unlink()
+    counting.encoded = 0
+    other = options(patches=PatchOptions(32, 32, "pad", "float32"))
+    extract(study / "manifest.csv", weights_file, study / "f.h5", other)
+    assert counting.encoded == 8 * 6
+
+
+def test_a_file_system_without_hard_links_keeps_nothing(study, weights_file, monkeypatch):
+    def refuse(self, target):
+        raise OSError("not supported")
+
+    monkeypatch.setattr("pathlib.Path.hardlink_to", refuse)
+    extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+    assert not (study / "f.h5.shards").exists()
 
 
 def test_a_damaged_shard_is_encoded_again(study, weights_file, counting):
