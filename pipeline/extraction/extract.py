@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from cache import CacheError, Failure, FeatureCache, ImageRow, Recipe, merge, write_cache
+from cache import CacheError, Failure, FeatureCache, ImageRow, Recipe, check, merge, write_cache
 from pipeline.ahead import ahead, usable_cpus
 from pipeline.dataset.manifest import image_path, read_manifest
 from pipeline.errors import PipelineError, UsageError
@@ -121,7 +121,7 @@ def extract(
     weights = load_weights(weights_file)
     recipe = vgg16_recipe(options.patches, weights.name, weights.sha256, precision)
     if out.exists() and not options.overwrite:
-        return _existing(out, recipe, rows)
+        return _existing(out, recipe, rows, options.allow_failures)
     torch.set_num_threads(clamp_threads(options.threads))
     encoder = PatchEncoder(weights, device, precision)
     run = _Run(manifest, recipe, encoder, options, _provenance(weights, encoder))
@@ -133,31 +133,41 @@ def clamp_threads(asked: int | None) -> int:
     return max(1, min(asked or usable_cpus(), usable_cpus()))
 
 
-def _existing(out: Path, recipe: Recipe, rows: Sequence[ImageRow]) -> ExtractResult:
-    with _opened(out) as cache:
-        differences = recipe.differences(cache.recipe)
-        failed = {failure.image_id for failure in cache.failures}
-        if cache.images.rows() != [row for row in rows if row.image_id not in failed]:
-            differences.append("images: the manifest's are not those of the cache")
-        if differences:
-            raise UsageError(
-                f"{out}: exists and was made from something else (asked for, found): "
-                f"{'; '.join(differences)}: choose another --out, or give --overwrite"
-            )
-        log.info("%s: already complete", out)
-        device = cache.provenance.get("device", "")
-        return ExtractResult(
-            len(cache), cache.patches, 0, 0.0, cache.failures, recipe.weights, device
-        )
-
-
-def _opened(out: Path) -> FeatureCache:
+def _existing(
+    out: Path, recipe: Recipe, rows: Sequence[ImageRow], allow_failures: int
+) -> ExtractResult:
+    """Accept an output that is what would be made now, to the last value; refuse any other."""
     try:
-        return FeatureCache(out)
+        check(out)
+        with FeatureCache(out) as cache:
+            differences = _differences(cache, recipe, rows, allow_failures)
+            device = cache.provenance.get("device", "")
+            result = ExtractResult(
+                len(cache), cache.patches, 0, 0.0, cache.failures, recipe.weights, device
+            )
     except CacheError as error:
         raise UsageError(
             f"{error} (the output exists already: choose another --out, or give --overwrite)"
         ) from error
+    if differences:
+        raise UsageError(
+            f"{out}: exists and is not what was asked for (asked for, found): "
+            f"{'; '.join(differences)}: choose another --out, or give --overwrite"
+        )
+    log.info("%s: already complete", out)
+    return result
+
+
+def _differences(
+    cache: FeatureCache, recipe: Recipe, rows: Sequence[ImageRow], allow_failures: int
+) -> list[str]:
+    differences = recipe.differences(cache.recipe)
+    failed = {failure.image_id for failure in cache.failures}
+    if cache.images.rows() != [row for row in rows if row.image_id not in failed]:
+        differences.append("images: the manifest's are not those of the cache")
+    if len(failed) > allow_failures:
+        differences.append(f"images without features: at most {allow_failures}, {len(failed)}")
+    return differences
 
 
 def _provenance(weights: Weights, encoder: PatchEncoder) -> dict[str, str]:

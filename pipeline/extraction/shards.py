@@ -10,7 +10,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import CacheError, FeatureCache, ImageRow, ImageTable, Recipe, ShardPlace, check
+from cache import (
+    CacheError,
+    FeatureCache,
+    ImageRow,
+    ImageTable,
+    Recipe,
+    RecipeError,
+    ShardPlace,
+    check,
+)
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +43,7 @@ class ShardFolder:
 
     def __init__(self, out: Path, recipe: Recipe) -> None:
         self._root = out.with_name(out.name + ".shards")
+        self._fingerprint = recipe.fingerprint
         self.path = self._root / recipe.fingerprint[:16]
 
     def plan(self, rows: Sequence[ImageRow], images_per_shard: int) -> list[Shard]:
@@ -50,16 +60,22 @@ class ShardFolder:
         ]
 
     def sound_files(self) -> list[Path]:
-        """The shards in the folder whose every value is right; damaged ones are removed."""
+        """The shards of this recipe whose every value is right; any other file is removed."""
         sound = []
         for path in sorted(self.path.glob("*.h5")):
             try:
                 check(path)
+                self._check_recipe(path)
                 sound.append(path)
             except CacheError as error:
-                log.warning("discarding a damaged shard, its images are encoded again: %s", error)
+                log.warning("discarding a shard, its images are encoded again: %s", error)
                 path.unlink()
         return sound
+
+    def _check_recipe(self, path: Path) -> None:
+        with FeatureCache(path) as cache:
+            if cache.fingerprint != self._fingerprint:
+                raise RecipeError(f"{path}: made by another recipe than its folder's name says")
 
     def keep_only(self, merged: Path) -> None:
         """Replace the shards by a second name of the merged cache, which takes no space.

@@ -217,6 +217,33 @@ def test_a_file_system_without_hard_links_keeps_nothing(study, weights_file, mon
     assert not (study / "f.h5.shards").exists()
 
 
+def test_an_output_that_is_damaged_is_not_taken_for_done(study, weights_file):
+    extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+    data = bytearray((study / "f.h5").read_bytes())
+    with FeatureCache(study / "f.h5") as cache:
+        at = bytes(data).find(cache.sequence(5).tobytes())
+    data[at] ^= 1
+    (study / "f.h5").write_bytes(data)
+    with pytest.raises(UsageError, match=r"f\.h5.*--overwrite"):
+        extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+    mended = options(overwrite=True)
+    assert extract(study / "manifest.csv", weights_file, study / "f.h5", mended).encoded == 8
+    check(study / "f.h5")
+
+
+def test_a_shard_of_another_recipe_in_the_folder_is_not_used(study, weights_file, counting):
+    pad = options(patches=PatchOptions(32, 32, "pad", "float32"))
+    extract(study / "manifest.csv", weights_file, study / "other.h5", pad)
+    extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+    (kept,) = (study / "f.h5.shards").rglob("*.h5")
+    before = content(study / "f.h5")
+    (study / "f.h5").unlink()
+    kept.unlink()
+    shutil.copy(study / "other.h5", kept)
+    extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+    assert content(study / "f.h5") == before
+
+
 def test_a_damaged_shard_is_encoded_again(study, weights_file, counting):
     counting.limit = 28
     with pytest.raises(KeyboardInterrupt):
@@ -249,6 +276,10 @@ def test_bad_images_cost_themselves_and_are_listed(study, weights_file, counting
     assert (result.images, len(result.failures)) == (6, 2)
     with FeatureCache(study / "f.h5") as cache:
         assert [failure.image_id for failure in cache.failures] == ["image001", "image004"]
+    assert extract(study / "manifest.csv", weights_file, study / "f.h5", allowed).encoded == 0
+    with pytest.raises(UsageError, match="images without features: at most 1, 2"):
+        one = options(allow_failures=1)
+        extract(study / "manifest.csv", weights_file, study / "f.h5", one)
 
 
 def test_a_mended_image_is_the_only_one_encoded_and_clears_the_list(study, weights_file, counting):
