@@ -23,16 +23,7 @@ from pipeline.weights.weights_file import (
     random_weights,
 )
 
-CHANNELS = {64: 2, 128: 3, 256: 4, 512: 5, 3: 3}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_layers():
-    with pytest.MonkeyPatch.context() as patch:
-        for name, shape in LAYERS.items():
-            small = tuple(CHANNELS[size] for size in shape[:2]) + shape[2:]
-            patch.setitem(LAYERS, name, small)
-        yield
+pytestmark = pytest.mark.usefixtures("small_layers")
 
 
 @pytest.fixture

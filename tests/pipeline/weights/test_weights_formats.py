@@ -18,19 +18,12 @@ from pipeline.errors import UsageError
 from pipeline.weights.formats import WHEEL_MEMBER, read_vgg16_arrays
 from pipeline.weights.weights_file import LAYERS, random_weights
 
-CHANNELS = {64: 2, 128: 3, 256: 4, 512: 5, 3: 3}
+pytestmark = pytest.mark.usefixtures("small_layers")
+
+
 KERAS = [f"block{b}_conv{c}" for b, n in enumerate((2, 2, 3, 3, 3), 1) for c in range(1, n + 1)]
 PLACES = st.floats(0, 1, exclude_max=True)  # in a file, as a fraction of its length
 STEMS = [name.removesuffix(".bias") for name in LAYERS if name.endswith(".bias")]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_layers():
-    with pytest.MonkeyPatch.context() as patch:
-        for name, shape in LAYERS.items():
-            small = tuple(CHANNELS[size] for size in shape[:2]) + shape[2:]
-            patch.setitem(LAYERS, name, small)
-        yield
 
 
 @pytest.fixture

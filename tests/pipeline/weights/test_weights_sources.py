@@ -17,18 +17,9 @@ from pipeline import torchvision_shim
 from pipeline.errors import PipelineError, UsageError
 from pipeline.weights import downloads, sources, weights_file
 from pipeline.weights.sources import Source, obtain_weights
-from pipeline.weights.weights_file import LAYERS, load_weights, publish_weights, random_weights
+from pipeline.weights.weights_file import load_weights, publish_weights, random_weights
 
-CHANNELS = {64: 2, 128: 3, 256: 4, 512: 5, 3: 3}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def small_layers():
-    with pytest.MonkeyPatch.context() as patch:
-        for name, shape in LAYERS.items():
-            small = tuple(CHANNELS[size] for size in shape[:2]) + shape[2:]
-            patch.setitem(LAYERS, name, small)
-        yield
+pytestmark = pytest.mark.usefixtures("small_layers")
 
 
 @pytest.fixture(autouse=True)
