@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -48,6 +49,9 @@ def _explain(error: Exception) -> tuple[str, int]:
         return str(error), 1
     if isinstance(error, OSError):
         return f"{error.filename or 'reading or writing failed'}: {error.strerror or error}", 1
+    # torch raises a plain RuntimeError when the CPU's memory does not suffice.
+    if isinstance(error, MemoryError) or re.search("out of memory|allocate memory", str(error)):
+        return f"not enough memory ({error}): choose smaller patches, layers or batches", 1
     return f"internal fault, {type(error).__name__}: {error} (see --debug, and report it)", 1
 
 

@@ -719,6 +719,19 @@ def raise_boom(*_args, **_options):
     raise RuntimeError("boom")
 
 
+@pytest.mark.parametrize(
+    "fault", [MemoryError("4 TB"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_too_little_memory_is_no_internal_fault(study, monkeypatch, fault):
+    def exhaust(*_args, **_options):
+        raise fault
+
+    monkeypatch.setattr("pipeline.dataset.manifest.read_manifest", exhaust)
+    result = run(SPLIT)
+    assert result.exit_code == 1
+    assert f"error: not enough memory ({fault}): choose smaller" in result.stderr
+
+
 def test_an_internal_fault_is_one_line_and_a_traceback_only_with_debug(study, monkeypatch):
     monkeypatch.setattr("pipeline.dataset.manifest.read_manifest", raise_boom)
     result = run(SPLIT)
