@@ -29,7 +29,7 @@ _LETTERS = {subtype: letters for letters, subtype in SUBTYPES.items()}
 _STEM = re.compile(
     r"SOB_(?P<label>[BM])_(?P<subtype>[A-Z]+)"
     r"-(?P<case>[0-9]{2}-[0-9]+)(?P<block>[A-Z]*)"
-    r"-(?P<magnification>40|100|200|400)"
+    rf"-(?P<magnification>{'|'.join(map(str, MAGNIFICATIONS))})"
     r"-(?P<sequence>[0-9]{3}|[1-9][0-9]{3,5})"
 )
 

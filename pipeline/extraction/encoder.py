@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
-from pipeline.extraction.recipe import RGB_MEAN
+from pipeline.extraction.recipe import PRECISIONS, RGB_MEAN
 from pipeline.torchvision_shim import import_torchvision
 from pipeline.weights.weights_file import Weights
 
@@ -49,10 +49,12 @@ def choose_precision(name: str, device: torch.device) -> str:
     """Resolve `auto`: float32 on the CPU, mixed float16 on CUDA.
 
     Raises:
-        UsageError: mixed precision was asked for on the CPU.
+        UsageError: it is none of `PRECISIONS`, or mixed precision was asked for on the CPU.
     """
     if name == "auto":
         return "float16" if device.type == "cuda" else "float32"
+    if name not in PRECISIONS:
+        raise UsageError(f"precision {name!r}: expected auto, {', '.join(PRECISIONS)}")
     if name != "float32" and device.type == "cpu":
         raise UsageError(f"precision {name}: on the CPU only float32 is offered")
     return name

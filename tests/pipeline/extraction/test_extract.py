@@ -330,4 +330,6 @@ def test_cuda_without_a_gpu_and_mixed_precision_on_the_cpu_are_refused():
         choose_device("tpu9")
     with pytest.raises(UsageError, match="float32"):
         choose_precision("float16", torch.device("cpu"))
+    with pytest.raises(UsageError, match="auto, float32, float16, bfloat16"):
+        choose_precision("float8", torch.device("cuda"))
     assert choose_precision("auto", torch.device("cuda")) == "float16"
