@@ -1,6 +1,6 @@
 """Write a cache or a shard of one, image by image, and publish it whole."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -151,6 +151,6 @@ class CacheWriter:
     def _write_table(self, table: ImageTable) -> None:
         group = self._file.create_group("images")
         for name in ImageRow._fields:
-            values = table[name]
-            text: Sequence[str] = values.tolist() if name in TEXT_COLUMNS else ()
-            create_dataset(group, name, encode_text(text) if name in TEXT_COLUMNS else values)
+            column = table[name]
+            is_text = name in TEXT_COLUMNS
+            create_dataset(group, name, encode_text(column.tolist()) if is_text else column)

@@ -8,7 +8,6 @@ from typing import Any
 from tabulate import tabulate
 
 from cache import FeatureCache
-from cache.schema import FORMAT_VERSION
 
 _COUNTED = ("label", "subtype", "magnification")
 
@@ -24,7 +23,7 @@ def describe(path: Path) -> dict[str, Any]:
         return {
             "file": str(path),
             "bytes": path.stat().st_size,
-            "format_version": cache.attributes.get("format_version", FORMAT_VERSION),
+            "format_version": cache.attributes["format_version"],
             "fingerprint": cache.fingerprint,
             "images": len(cache),
             "patches": cache.patches,

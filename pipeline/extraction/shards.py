@@ -23,6 +23,8 @@ from cache import (
 
 log = logging.getLogger(__name__)
 
+_MERGED = "merged.h5"
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -81,15 +83,20 @@ class ShardFolder:
         """Replace the shards by a second name of the merged cache, which takes no space.
 
         It survives the deletion of the output, which Snakemake does before it runs a job again:
-        when images are added or touched, only what is new is encoded.
+        when images are added or touched, only what is new is encoded. What other recipes left
+        unfinished stays; the second name of an output that this one replaced does not.
         """
-        shutil.rmtree(self._root)
-        self.path.mkdir(parents=True)
+        for folder in self._root.iterdir():
+            if folder == self.path or {file.name for file in folder.glob("*.h5")} == {_MERGED}:
+                shutil.rmtree(folder)
+        self.path.mkdir()
         try:
-            (self.path / "merged.h5").hardlink_to(merged)
+            (self.path / _MERGED).hardlink_to(merged)
         except OSError as error:
             log.debug("%s: no second name can be kept (%s)", merged, error)
-            shutil.rmtree(self._root)
+            self.path.rmdir()
+            if not any(self._root.iterdir()):
+                self._root.rmdir()
 
 
 def is_done(shard: Shard) -> bool:

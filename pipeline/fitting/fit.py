@@ -101,7 +101,6 @@ class FitResult:
 
     histories: Mapping[int, list[Epoch]]
     protocol: str
-    leaks: bool
     weights: str
     seconds: float
 
@@ -153,7 +152,7 @@ def fit_lstm(
             histories[number] = _fit_fold(study, number, out / f"fold{number}", options)
             advance(1)
     seconds = time.perf_counter() - began
-    return FitResult(histories, study.protocol, study.splits.leaks, study.recipe.weights, seconds)
+    return FitResult(histories, study.protocol, study.recipe.weights, seconds)
 
 
 def load_study(cache: Path, splits: Path, positive: str | None) -> Study:

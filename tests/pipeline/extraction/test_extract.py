@@ -208,6 +208,23 @@ def test_features_of_another_recipe_are_never_taken_over(study, weights_file, co
     assert counting.encoded == 8 * 6
 
 
+def test_a_finished_run_leaves_the_unfinished_shards_of_another_recipe(
+    study, weights_file, counting
+):
+    counting.limit = 16
+    with pytest.raises(KeyboardInterrupt):
+        extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+    counting.limit = 10**9
+    mistyped = options(patches=PatchOptions(32, 64, "drop", "float32"))
+    extract(study / "manifest.csv", weights_file, study / "f.h5", mistyped)
+    (study / "f.h5").unlink()
+    counting.encoded = 0
+    extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+    assert counting.encoded == 32 - 12
+    (kept,) = (study / "f.h5.shards").rglob("*.h5")
+    assert kept.samefile(study / "f.h5"), "an output that was replaced still takes space"
+
+
 def test_a_file_system_without_hard_links_keeps_nothing(study, weights_file, monkeypatch):
     def refuse(self, target):
         raise OSError("not supported")
