@@ -8,6 +8,7 @@ Example:
     ...     print(len(cache), cache.recipe.encoder, cache.sequence(0).shape)
 """
 
+from cache.compare import Comparison, FeatureDifference, ImageDifference, compare
 from cache.errors import (
     CacheDamagedError,
     CacheError,
@@ -20,6 +21,7 @@ from cache.errors import (
 )
 from cache.merge import merge
 from cache.reader import FeatureCache
+from cache.relabel import RELABELLED, relabel
 from cache.schema import FORMAT_VERSION, Failure, ImageRow, Recipe, ShardPlace
 from cache.table import ImageTable
 from cache.verify import check, verify
@@ -27,13 +29,17 @@ from cache.writer import CacheWriter, write_cache
 
 __all__ = [
     "FORMAT_VERSION",
+    "RELABELLED",
     "CacheDamagedError",
     "CacheError",
     "CacheFormatError",
     "CacheIncompleteError",
     "CacheWriter",
+    "Comparison",
     "Failure",
     "FeatureCache",
+    "FeatureDifference",
+    "ImageDifference",
     "ImageRow",
     "ImageTable",
     "ImageTableError",
@@ -43,7 +49,9 @@ __all__ = [
     "ShardPlace",
     "UnknownImageError",
     "check",
+    "compare",
     "merge",
+    "relabel",
     "verify",
     "write_cache",
 ]

@@ -1,8 +1,10 @@
 """How a cache lies in HDF5: creating datasets and attributes, sealing, and reading them back."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -17,8 +19,13 @@ LIBVER = "v110"
 
 SEAL = "complete"
 CHUNK_BYTES = 256 * 1024
+MAX_CHUNK_BYTES = 64 * 1024 * 1024
+"""Readers hold a chunk in memory, whatever they ask of it."""
+
 COORD_DTYPE = np.dtype("<i4")
 OFFSET_DTYPE = np.dtype("<i8")
+DIGEST_LENGTH = 64
+MAX_ATTRIBUTES = 256
 
 
 def chunk_rows(row_bytes: int) -> int:
@@ -92,13 +99,16 @@ def read_attributes(file: h5py.File) -> dict[str, str]:
     """Read the root attributes.
 
     Raises:
-        CacheDamagedError: one is not text.
+        CacheDamagedError: one is not text, or there are absurdly many.
     """
+    if len(file.attrs) > MAX_ATTRIBUTES:
+        raise CacheDamagedError(f"{file.filename}: {len(file.attrs)} attributes, expected about 13")
     attributes = {}
-    for name, value in file.attrs.items():
-        if not isinstance(value, str):
+    for name in file.attrs:
+        found = file.attrs.get_id(name)  # its type and shape, before a value is asked for
+        if found.shape != () or h5py.check_string_dtype(found.dtype) is None:
             raise CacheDamagedError(f"{file.filename}: attribute {name} is not text")
-        attributes[name] = value
+        attributes[name] = file.attrs[name]
     return attributes
 
 
@@ -108,42 +118,90 @@ def seal(attributes: dict[str, str]) -> str:
     return hashlib.sha256(canonical_json(sealed).encode()).hexdigest()
 
 
-def get_dataset(
-    file: h5py.File, name: str, kind: str, shape: Sequence[int | None], itemsize: int | None = None
-) -> h5py.Dataset:
-    """Get a dataset that has the type and shape expected of it.
+def sequence_digest(features: NDArray[np.floating], coords: NDArray[np.integer]) -> bytes:
+    """SHA-256, in hexadecimal, of one image's rows of features and then of coordinates."""
+    digest = hashlib.sha256(features.data)
+    digest.update(coords.data)
+    return digest.hexdigest().encode()
 
-    Args:
-        file: the open cache.
-        name: the dataset.
-        kind: NumPy's letter for the kind of type: `f`, `i`, `S`.
-        shape: expected lengths; None accepts any.
-        itemsize: bytes of one value; None accepts any.
+
+@dataclass(frozen=True)
+class Expected:
+    """What a dataset of the format is.
+
+    Attributes:
+        name: its path in the file.
+        dtype: its type; None is text of fixed length.
+        shape: its lengths; None accepts any.
+    """
+
+    name: str
+    dtype: np.dtype[np.generic] | None
+    shape: tuple[int | None, ...]
+
+
+def find_dataset(file: h5py.File, expected: Expected) -> h5py.Dataset:
+    """Find a dataset that is as the format says, without following a link out of the file.
 
     Raises:
         CacheDamagedError: it is not there, or is something else.
     """
-    found = file.get(name)
-    if not isinstance(found, h5py.Dataset):
-        raise CacheDamagedError(f"{file.filename}: dataset {name} is missing")
-    fits = len(found.shape) == len(shape) and all(
-        want in (None, have) for want, have in zip(shape, found.shape, strict=True)
-    )
-    dtype = found.dtype
-    if not fits or dtype.kind != kind or itemsize not in (None, dtype.itemsize):
-        wanted = f"{kind}{itemsize or ''} {tuple('any' if n is None else n for n in shape)}"
-        raise CacheDamagedError(
-            f"{file.filename}: {name} is {dtype} {found.shape}, expected {wanted}"
-        )
+    found = _own_object(file, expected.name)
+    problem = _problem(found, expected)
+    if problem:
+        raise CacheDamagedError(f"{file.filename}: dataset {expected.name} {problem}")
     return found
 
 
+def _own_object(file: h5py.File, name: str) -> h5py.Dataset | h5py.Group | None:
+    group = file
+    for part in name.split("/"):
+        if not isinstance(group, h5py.Group):
+            return None
+        # Links by name may lead to another file, which would then be opened.
+        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            return None
+        group = group[part]
+    return group
+
+
+def _problem(found: h5py.Dataset | h5py.Group | None, expected: Expected) -> str:
+    if not isinstance(found, h5py.Dataset):
+        return "is missing"
+    if not _fits(found, expected):
+        shape = ", ".join("any" if n is None else str(n) for n in expected.shape)
+        wanted = "text of fixed length" if expected.dtype is None else str(expected.dtype)
+        return f"is {found.dtype} {found.shape}, expected {wanted} ({shape})"
+    creation = found.id.get_create_plist()
+    if found.is_virtual or found.chunks is None or creation.get_external_count():
+        return "is not stored in chunks of this file"
+    if creation.get_nfilters() != 1 or not found.fletcher32:
+        return "must have the fletcher32 checksum as its only filter"
+    if math.prod(found.chunks) * found.dtype.itemsize > MAX_CHUNK_BYTES:
+        return f"has chunks of {found.chunks}, expected at most {MAX_CHUNK_BYTES:,} bytes"
+    # Nothing is compressed, so a shape that the file cannot hold is a lie: no memory is given it.
+    size = Path(found.file.filename).stat().st_size
+    return f"claims {found.nbytes:,} bytes in a file of {size:,}" if found.nbytes > size else ""
+
+
+def _fits(found: h5py.Dataset, expected: Expected) -> bool:
+    if found.shape is None or len(found.shape) != len(expected.shape):
+        return False
+    if any(want not in (None, n) for want, n in zip(expected.shape, found.shape, strict=True)):
+        return False
+    if expected.dtype is None:
+        text = h5py.check_string_dtype(found.dtype)
+        return text is not None and text.length is not None
+    return bool(found.dtype == expected.dtype)
+
+
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path, what: str = "its attributes") -> Iterator[None]:
     """Turn what HDF5 raises on a damaged file into `CacheDamagedError`."""
     try:
         yield
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeError) as error:
         raise CacheDamagedError(
-            f"{path}: cannot be read ({error}): copy it again, or extract again"
+            f"{path}: {what} cannot be read ({error}): mend the file with `pipeline cache repair`, "
+            "copy it again, or extract again"
         ) from error

@@ -19,7 +19,7 @@ def merge(shards: Sequence[Path], out: Path | str, provenance: Mapping[str, str]
 
     Raises:
         RecipeError: two shards were made by different recipes.
-        CacheError: a shard is missing, is there twice, or belongs to another extraction.
+        CacheError: a shard is missing, damaged, there twice, or belongs to another extraction.
         PublishError: `out` cannot be written.
     """
     ordered = _in_order(shards)
@@ -31,8 +31,8 @@ def merge(shards: Sequence[Path], out: Path | str, provenance: Mapping[str, str]
 
 
 def _append(writer: CacheWriter, path: Path) -> None:
-    with FeatureCache(path) as shard:
-        features, coords, offsets = shard.features(), shard.all_coords(), shard.offsets
+    with FeatureCache(path, check_seal=True) as shard:
+        features, coords, offsets = shard.load(), shard.all_coords(), shard.offsets
         for i, row in enumerate(shard.images.rows()):
             span = slice(offsets[i], offsets[i + 1])
             writer.append(row, features[span], coords[span])

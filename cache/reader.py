@@ -1,11 +1,11 @@
 """Open a cache, check it, and give the sequences of its images."""
 
 import hashlib
-import json
+import os
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -13,22 +13,34 @@ from numpy.typing import NDArray
 
 from cache.errors import (
     CacheDamagedError,
+    CacheError,
     CacheFormatError,
     CacheIncompleteError,
     RecipeError,
     UnknownImageError,
 )
-from cache.layout import SEAL, get_dataset, read_attributes, reading, seal
+from cache.file_seal import BLOCK_BYTES, MEND, SEAL_BROKEN, file_seal_fits, has_file_seal
+from cache.layout import (
+    COORD_DTYPE,
+    OFFSET_DTYPE,
+    SEAL,
+    Expected,
+    find_dataset,
+    read_attributes,
+    reading,
+    seal,
+)
 from cache.schema import (
     FORMAT_NAME,
     FORMAT_VERSION,
     TEXT_COLUMNS,
-    Failure,
     ImageRow,
     Recipe,
-    ShardPlace,
+    read_failures,
+    read_place,
+    read_provenance,
 )
-from cache.table import ImageTable, decode_text
+from cache.table import NUMBER_DTYPE, ImageTable, decode_text
 
 _MAJOR = FORMAT_VERSION.split(".", maxsplit=1)[0]
 _ATTRIBUTES = (
@@ -46,7 +58,12 @@ class FeatureCache:
     """A feature cache, open for reading.
 
     Opening checks the format, that the file was finished, the recipe's fingerprint and the
-    shapes; `cache.verify` checks every value.
+    shapes, in a time that does not depend on the number of images; `load` checks what it gives,
+    and `cache.verify` everything.
+
+    Args:
+        path: the file.
+        check_seal: read the whole file first, and compare it with its seal.
 
     Example:
         >>> with FeatureCache("features.h5") as cache:      # doctest: +SKIP
@@ -66,9 +83,9 @@ class FeatureCache:
         CacheDamagedError: what it declares does not fit together.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, check_seal: bool = False) -> None:
         self.path = Path(path)
-        self._file = _open(self.path)
+        self._file = _open(self.path, check_seal)
         try:
             with reading(self.path):
                 self.attributes = _checked_attributes(self.path, self._file)
@@ -80,24 +97,37 @@ class FeatureCache:
 
     def _read_header(self) -> None:
         self.recipe = _read_recipe(self.path, self.attributes)
-        self.provenance: dict[str, str] = json.loads(self.attributes["provenance"])
-        self.failures = [Failure(*entry) for entry in json.loads(self.attributes["failures"])]
+        self.provenance = read_provenance(self.attributes["provenance"])
+        self.failures = read_failures(self.attributes["failures"])
         place = self.attributes.get("shard")
-        self.shard = ShardPlace(**json.loads(place)) if place else None
+        self.shard = None if place is None else read_place(place)
 
     def _find_datasets(self) -> None:
-        offsets = get_dataset(self._file, "offsets", "i", (None,), 8)
-        if len(offsets) == 0:
-            raise CacheDamagedError(f"{self.path}: offsets is empty, expected at least one")
-        self._count = len(offsets) - 1
-        itemsize = np.dtype(self.recipe.dtype).itemsize
-        self._features = get_dataset(
-            self._file, "features", "f", (None, self.recipe.feature_dim), itemsize
-        )
-        self._coords = get_dataset(self._file, "coords", "i", (len(self._features), 2), 4)
+        problems: list[str] = []
+        self._datasets: dict[str, h5py.Dataset] = {}
+
+        def find(name: str, dtype: np.dtype[np.generic] | None, *shape: int | None) -> int | None:
+            try:
+                found = find_dataset(self._file, Expected(name, dtype, shape))
+            except CacheDamagedError as error:
+                problems.append(str(error))
+                return None
+            self._datasets[name] = found
+            return len(found)
+
+        dtype = np.dtype(self.recipe.dtype).newbyteorder("<")
+        patches = find("features", dtype, None, self.recipe.feature_dim)
+        find("coords", COORD_DTYPE, patches, 2)
+        ends = find("offsets", OFFSET_DTYPE, None)
+        images = None if ends is None else ends - 1
+        if self.has_digests:
+            find("digests", None, images)
         for name in ImageRow._fields:
-            kind, size = ("S", None) if name in TEXT_COLUMNS else ("i", 4)
-            get_dataset(self._file, f"images/{name}", kind, (self._count,), size)
+            find(f"images/{name}", None if name in TEXT_COLUMNS else NUMBER_DTYPE, images)
+        if images == -1:
+            problems.append(f"{self.path}: offsets is empty, expected at least one")
+        if problems:
+            raise CacheDamagedError("; ".join(problems))
 
     def __enter__(self) -> Self:
         return self
@@ -116,23 +146,27 @@ class FeatureCache:
 
     def __len__(self) -> int:
         """The number of images N."""
-        return self._count
+        return len(self._datasets["offsets"]) - 1
 
     @property
     def patches(self) -> int:
         """The number of patches P of all images."""
-        return len(self._features)
+        return len(self._datasets["features"])
 
     @property
     def fingerprint(self) -> str:
         """The recipe's fingerprint."""
         return self.attributes["fingerprint"]
 
+    @property
+    def has_digests(self) -> bool:
+        """Whether the file declares a digest of each image, as it does from format 1.1 on."""
+        return "digests_sha256" in self.attributes
+
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
         """(N + 1,) row at which each image begins, and P."""
-        with reading(self.path):
-            offsets: NDArray[np.int64] = self._file["offsets"][:]
+        offsets = self.stored_offsets
         if offsets[0] != 0 or offsets[-1] != self.patches or (np.diff(offsets) < 1).any():
             raise CacheDamagedError(
                 f"{self.path}: offsets must rise from 0 to {self.patches}, the number of patches"
@@ -140,14 +174,30 @@ class FeatureCache:
         return offsets
 
     @cached_property
+    def stored_offsets(self) -> NDArray[np.int64]:
+        """(N + 1,) the offsets as they are in the file, right or not."""
+        offsets: NDArray[np.int64] = self._read("offsets")
+        return offsets
+
+    @cached_property
+    def digests(self) -> NDArray[np.bytes_]:
+        """(N,) SHA-256 of each image's features and coordinates, in hexadecimal.
+
+        Raises:
+            CacheDamagedError: they are not those that were written.
+        """
+        digests: NDArray[np.bytes_] = self._read("digests")
+        self.expect("digests_sha256", hashlib.sha256(digests.tobytes()).hexdigest())
+        return digests
+
+    @cached_property
     def images(self) -> ImageTable:
         """The image table."""
         columns = {}
-        with reading(self.path):
-            for name in ImageRow._fields:
-                where = f"{self.path}: images/{name}"
-                values = self._file["images"][name][:]
-                columns[name] = decode_text(values, where) if name in TEXT_COLUMNS else values
+        for name in ImageRow._fields:
+            values = self._read(f"images/{name}")
+            where = f"{self.path}: images/{name}"
+            columns[name] = decode_text(values, where) if name in TEXT_COLUMNS else values
         return ImageTable(columns)
 
     def sequence(self, image: int | str) -> NDArray[np.floating]:
@@ -162,65 +212,84 @@ class FeatureCache:
         Raises:
             UnknownImageError: there is no such image.
         """
-        with reading(self.path):
-            rows: NDArray[np.floating] = self._features[self._span(image)]
+        rows: NDArray[np.floating] = self._read("features", self._span(image))
         return rows
 
     def coords(self, image: int | str) -> NDArray[np.int32]:
         """The x and y of each patch's top-left pixel of one image, (n, 2)."""
-        with reading(self.path):
-            rows: NDArray[np.int32] = self._coords[self._span(image)]
+        rows: NDArray[np.int32] = self._read("coords", self._span(image))
         return rows
 
     def _span(self, image: int | str) -> slice:
         position = self.images.index(image) if isinstance(image, str) else image
-        if not 0 <= position < self._count:
-            raise UnknownImageError(f"{self.path}: no image {position}, it holds {self._count}")
+        if not 0 <= position < len(self):
+            raise UnknownImageError(f"{self.path}: no image {position}, it holds {len(self)}")
         return slice(int(self.offsets[position]), int(self.offsets[position + 1]))
 
     def features(self, start: int = 0, stop: int | None = None) -> NDArray[np.floating]:
         """Rows `start` to `stop` of the features of all images, (P, D) if neither is given."""
-        with reading(self.path):
-            rows: NDArray[np.floating] = self._features[start:stop]
+        rows: NDArray[np.floating] = self._read("features", slice(start, stop))
         return rows
+
+    def all_coords(self, start: int = 0, stop: int | None = None) -> NDArray[np.int32]:
+        """Rows `start` to `stop` of the coordinates of all patches, (P, 2) if neither is given."""
+        rows: NDArray[np.int32] = self._read("coords", slice(start, stop))
+        return rows
+
+    def _read(self, name: str, rows: slice = slice(None)) -> NDArray[Any]:
+        with reading(self.path, name):
+            return np.asarray(self._datasets[name][rows])
 
     def load(self) -> NDArray[np.floating]:
         """All features (P, D), read once, after everything was checked against its digest.
 
         Raises:
             CacheDamagedError: features, coordinates, offsets or images are not what was written.
+            CacheError: they do not fit in the memory of this machine.
         """
+        _check_memory(self.path, self._datasets["features"].nbytes)
         features = self.features()
-        self._expect("features_sha256", hashlib.sha256(features.data).hexdigest())
+        self.expect("features_sha256", hashlib.sha256(features.data).hexdigest())
         index = hashlib.sha256(self.all_coords().tobytes() + self.offsets.tobytes())
-        self._expect("index_sha256", index.hexdigest())
-        self._expect("manifest_sha256", self.images.sha256())
+        self.expect("index_sha256", index.hexdigest())
+        self.expect("manifest_sha256", self.images.sha256())
         return features
 
-    def _expect(self, attribute: str, found: str) -> None:
+    def expect(self, attribute: str, found: str) -> None:
+        """Compare a digest with the one that was declared.
+
+        Raises:
+            CacheDamagedError: they differ.
+        """
         if self.attributes[attribute] != found:
             raise CacheDamagedError(
-                f"{self.path}: {attribute} does not agree with the content: extract again"
+                f"{self.path}: {attribute} does not agree with the content "
+                f"(found {found[:12]}…, expected {self.attributes[attribute][:12]}…): "
+                "mend it with `pipeline cache repair`, or extract again"
             )
 
-    def all_coords(self) -> NDArray[np.int32]:
-        """The coordinates of all patches, (P, 2)."""
-        with reading(self.path):
-            rows: NDArray[np.int32] = self._coords[:]
-        return rows
+
+def _check_memory(path: Path, needed: int) -> None:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise CacheError(
+            f"{path}: its features take {needed / 1e9:.1f} GB, this machine has "
+            f"{memory / 1e9:.1f} GB of memory: use a larger one, or fewer images"
+        )
 
 
-def _open(path: Path) -> h5py.File:
+def _open(path: Path, check_seal: bool) -> h5py.File:
     if not path.is_file():
         raise CacheFormatError(f"{path}: no such file: make it with `pipeline extract`")
     try:
+        has_file_seal(path)
+        if check_seal and not file_seal_fits(path):
+            raise CacheDamagedError(f"{path}: {SEAL_BROKEN}: {MEND}")
         return h5py.File(path, "r")
     except (OSError, RuntimeError) as error:
-        with path.open("rb") as file:
-            is_hdf5 = file.read(8) == b"\x89HDF\r\n\x1a\n"
-        if is_hdf5:
-            raise CacheDamagedError(f"{path}: damaged or cut short: extract again") from error
-        raise CacheFormatError(f"{path}: not an HDF5 file, expected a feature cache") from error
+        raise CacheDamagedError(
+            f"{path}: damaged, cut short or not readable ({error}): extract again"
+        ) from error
 
 
 def _checked_attributes(path: Path, file: h5py.File) -> dict[str, str]:
@@ -241,10 +310,16 @@ def _checked_attributes(path: Path, file: h5py.File) -> dict[str, str]:
         raise CacheIncompleteError(f"{path}: was never finished: extract again")
     if attributes[SEAL] != seal(attributes):
         raise CacheDamagedError(f"{path}: its attributes were changed after it was finished")
-    missing = [name for name in _ATTRIBUTES if name not in attributes]
+    missing = [name for name in _required(version) if name not in attributes]
     if missing:
         raise CacheDamagedError(f"{path}: attributes missing: {', '.join(missing)}")
+    if version != "1.0" and not has_file_seal(path):
+        raise CacheDamagedError(f"{path}: format {version} without its first {BLOCK_BYTES} bytes")
     return attributes
+
+
+def _required(version: str) -> tuple[str, ...]:
+    return _ATTRIBUTES if version == "1.0" else (*_ATTRIBUTES, "digests_sha256")
 
 
 def _read_recipe(path: Path, attributes: dict[str, str]) -> Recipe:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 from cache.errors import ImageTableError, RecipeError
 
 FORMAT_NAME = "patch-feature-cache"
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 FEATURE_DTYPES = ("float16", "float32")
 
 
@@ -148,6 +148,52 @@ def _check_field(name: str, value: object) -> None:
             raise RecipeError(f"recipe: views is {value!r}, expected a list of names")
     elif type(value) is not str or not value:
         raise RecipeError(f"recipe: {name} is {value!r}, expected a name")
+
+
+def read_provenance(text: str) -> dict[str, str]:
+    """Read the attribute `provenance`.
+
+    Raises:
+        ValueError: it is not a JSON object of texts.
+    """
+    found = json.loads(text)
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise ValueError("provenance is not an object of texts")
+    return found
+
+
+def read_failures(text: str) -> list[Failure]:
+    """Read the attribute `failures`.
+
+    Raises:
+        ValueError: it is not a JSON array of three texts each.
+    """
+    found = json.loads(text)
+    if not isinstance(found, list) or not all(_is_failure(entry) for entry in found):
+        raise ValueError("failures are not triples of texts")
+    return [Failure(*entry) for entry in found]
+
+
+def _is_failure(entry: object) -> bool:
+    is_triple = isinstance(entry, list) and len(entry) == len(Failure._fields)
+    return is_triple and all(isinstance(text, str) for text in entry)  # type: ignore[attr-defined]
+
+
+def read_place(text: str) -> ShardPlace:
+    """Read the attribute `shard`.
+
+    Raises:
+        ValueError: it is not the place of a shard.
+    """
+    found = json.loads(text)
+    if not isinstance(found, dict) or set(found) != set(ShardPlace._fields):
+        raise ValueError("shard is not a place")
+    place = ShardPlace(**found)
+    if not all(type(n) is int for n in place[:2]) or not 0 <= place.number < place.total:
+        raise ValueError(f"shard {place.number!r} of {place.total!r}")
+    if not isinstance(place.plan, str):
+        raise ValueError("the plan of a shard is not a text")
+    return place
 
 
 def canonical_json(value: Any) -> str:  # noqa: ANN401 - any JSON value

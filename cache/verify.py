@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from cache.errors import CacheDamagedError, CacheError
+from cache.file_seal import SEAL_BROKEN, file_seal_fits
 from cache.reader import FeatureCache
 from cache.schema import check_row
+from cache.sequences import BLOCK_ROWS, damaged_images
 
-_BLOCK_ROWS = 16384
+_NAMED = 20
 
 
 def verify(path: Path | str) -> list[str]:
@@ -22,8 +24,9 @@ def verify(path: Path | str) -> list[str]:
     Returns:
         One line for each violation; none if the cache is sound.
     """
+    file = Path(path)
     try:
-        with FeatureCache(path) as cache:
+        with FeatureCache(file) as cache:
             return [line for part in _CHECKS for line in _violations(part, cache)]
     except CacheError as error:
         return [str(error)]
@@ -47,20 +50,40 @@ def _violations(part: Callable[[FeatureCache], list[str]], cache: FeatureCache) 
         return [str(error)]
 
 
+def _check_seal(cache: FeatureCache) -> list[str]:
+    return [] if file_seal_fits(cache.path) else [SEAL_BROKEN]
+
+
 def _check_features(cache: FeatureCache) -> list[str]:
     digest, broken = hashlib.sha256(), 0
-    for start in range(0, cache.patches, _BLOCK_ROWS):
-        block = np.ascontiguousarray(cache.features(start, start + _BLOCK_ROWS))
+    lines: list[str] = []
+    for start in range(0, cache.patches, BLOCK_ROWS):
+        try:
+            block = cache.features(start, start + BLOCK_ROWS)
+        except CacheError as error:
+            lines.append(f"features, rows from {start}: {error}")
+            continue
         digest.update(block.data)
         broken += int((~np.isfinite(block).all(axis=1)).sum())
-    lines = [f"features: {broken} of {cache.patches} rows are not finite"] if broken else []
+    if broken:
+        lines.append(f"features: {broken} of {cache.patches} rows are not finite")
     return lines + _compare("features", cache, "features_sha256", digest.hexdigest())
 
 
 def _check_index(cache: FeatureCache) -> list[str]:
-    digest = hashlib.sha256(cache.all_coords().tobytes())
+    digest = hashlib.sha256()
+    for start in range(0, cache.patches, BLOCK_ROWS):
+        digest.update(cache.all_coords(start, start + BLOCK_ROWS).data)
     digest.update(cache.offsets.tobytes())
     return _compare("coords and offsets", cache, "index_sha256", digest.hexdigest())
+
+
+def _check_sequences(cache: FeatureCache) -> list[str]:
+    damaged = damaged_images(cache) if cache.has_digests else []
+    names = cache.images["image_id"][damaged[:_NAMED]].tolist() if damaged else []
+    lines = [f"image {name}: its features or coordinates are not those written" for name in names]
+    rest = len(damaged) - len(names)
+    return [*lines, f"and {rest} more images"] if rest else lines
 
 
 def _check_images(cache: FeatureCache) -> list[str]:
@@ -75,7 +98,7 @@ def _check_images(cache: FeatureCache) -> list[str]:
     return lines + [f"images: id {image_id} appears more than once" for image_id in twice]
 
 
-_CHECKS = (_check_features, _check_index, _check_images)
+_CHECKS = (_check_seal, _check_features, _check_index, _check_images, _check_sequences)
 
 
 def _compare(what: str, cache: FeatureCache, attribute: str, found: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Write a cache or a shard of one, image by image, and publish it whole."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import CacheError
+from cache.file_seal import BLOCK_BYTES, write_file_seal
 from cache.files import publish
 from cache.layout import (
     COORD_DTYPE,
+    DIGEST_LENGTH,
     LIBVER,
     OFFSET_DTYPE,
     GrowingDataset,
     create_dataset,
+    sequence_digest,
     write_attributes,
 )
 from cache.schema import (
@@ -56,10 +60,11 @@ def write_cache(
         CacheError: what was appended breaks the format.
     """
     with publish(path) as temporary:
-        with h5py.File(temporary, "w", libver=LIBVER) as file:
+        with h5py.File(temporary, "w", libver=LIBVER, userblock_size=BLOCK_BYTES) as file:
             writer = CacheWriter(file, recipe)
             yield writer
             writer.finish(provenance, shard)
+        write_file_seal(temporary)
         check(temporary)
 
 
@@ -72,6 +77,7 @@ class CacheWriter:
         self._features = GrowingDataset(file, "features", (recipe.feature_dim,), dtype)
         self._coords = GrowingDataset(file, "coords", (2,), COORD_DTYPE)
         self._lengths: list[int] = []
+        self._digests: list[bytes] = []
         self._rows: list[ImageRow] = []
         self._ids: set[str] = set()
         self._failures: list[Failure] = []
@@ -97,9 +103,12 @@ class CacheWriter:
             raise CacheError(f"{row.image_id}: features {features.shape}, expected (n ≥ 1, {dim})")
         if coords.shape != (len(features), 2):
             raise CacheError(f"{row.image_id}: coords {coords.shape}, expected as many as features")
-        self._features.append(self._stored(row.image_id, features))
-        self._coords.append(coords)
+        stored = self._stored(row.image_id, features)
+        placed = np.ascontiguousarray(coords, COORD_DTYPE)
+        self._features.append(stored)
+        self._coords.append(placed)
         self._lengths.append(len(features))
+        self._digests.append(sequence_digest(stored, placed))
         self._rows.append(row)
 
     def fail(self, failure: Failure) -> None:
@@ -114,7 +123,7 @@ class CacheWriter:
 
     def _stored(self, image_id: str, features: NDArray[np.floating]) -> NDArray[np.floating]:
         with np.errstate(over="ignore"):
-            stored = features.astype(self._recipe.dtype)
+            stored = np.ascontiguousarray(features, np.dtype(self._recipe.dtype).newbyteorder("<"))
         if not np.isfinite(stored).all():
             largest = float(np.abs(features).max())
             raise CacheError(
@@ -131,6 +140,8 @@ class CacheWriter:
         create_dataset(self._file, "offsets", offsets)
         index_digest = self._coords.digest.copy()
         index_digest.update(offsets.tobytes())
+        digests = np.array(self._digests, f"S{DIGEST_LENGTH}")
+        create_dataset(self._file, "digests", digests)
         table = ImageTable.from_rows(self._rows)
         self._write_table(table)
         attributes = {
@@ -141,6 +152,7 @@ class CacheWriter:
             "manifest_sha256": table.sha256(),
             "features_sha256": self._features.digest.hexdigest(),
             "index_sha256": index_digest.hexdigest(),
+            "digests_sha256": hashlib.sha256(digests.tobytes()).hexdigest(),
             "provenance": canonical_json(dict(provenance)),
             "failures": canonical_json([list(failure) for failure in self._failures]),
         }

@@ -13,6 +13,7 @@ from cache import (
     check,
     verify,
 )
+from cache.file_seal import write_file_seal
 from cache.layout import read_attributes, write_attributes
 
 
@@ -78,7 +79,12 @@ def test_an_attribute_changed_after_sealing_is_noticed(path):
         ({"fingerprint": "0" * 64}, CacheDamagedError, "fingerprint"),
         ({"recipe": "{}"}, CacheDamagedError, "missing"),
         ({"recipe": "["}, CacheDamagedError, "JSON"),
-        ({"failures": "[1]"}, CacheDamagedError, "cannot be read"),
+        ({"failures": "[1]"}, CacheDamagedError, "triples"),
+        ({"failures": "{}"}, CacheDamagedError, "triples"),
+        ({"provenance": "[]"}, CacheDamagedError, "object of texts"),
+        ({"provenance": "[" * 100_000}, CacheDamagedError, "cannot be read"),
+        ({"shard": '{"number": 2, "total": 2, "plan": "p"}'}, CacheDamagedError, "shard 2 of 2"),
+        ({"shard": '{"number": 0}'}, CacheDamagedError, "not a place"),
     ],
 )
 def test_a_header_that_makes_no_sense_is_refused(path, attributes, error, message):
@@ -89,6 +95,7 @@ def test_a_header_that_makes_no_sense_is_refused(path, attributes, error, messag
 
 def test_a_later_minor_version_is_read(path):
     change(path, format_version="1.7")
+    write_file_seal(path)
     assert verify(path) == []
 
 

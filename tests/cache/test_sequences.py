@@ -1,0 +1,77 @@
+"""Damage to a few images is told from damage to all."""
+
+import h5py
+import numpy as np
+import pytest
+from small_caches import write
+
+from cache import CacheDamagedError, FeatureCache, verify
+from cache import sequences as module
+from cache.sequences import damaged_images
+
+LENGTHS = [2, 3, 1, 4, 2]
+
+
+@pytest.fixture
+def path(tmp_path, recipe):
+    return write(tmp_path / "f.h5", recipe, LENGTHS)
+
+
+def damaged(path) -> list[int]:
+    with FeatureCache(path) as cache:
+        return damaged_images(cache)
+
+
+@pytest.mark.parametrize("block", [1, 3, 1000])
+@pytest.mark.parametrize("image", range(len(LENGTHS)))
+def test_a_changed_feature_costs_its_image_only(path, monkeypatch, block, image):
+    monkeypatch.setattr(module, "BLOCK_ROWS", block)
+    assert damaged(path) == []
+    with h5py.File(path, "r+") as file:
+        file["features"][sum(LENGTHS[: image + 1]) - 1, 2] += 1
+    assert damaged(path) == [image]
+    assert any(f"image image{image}:" in line for line in verify(path))
+
+
+def test_a_changed_coordinate_costs_its_image_only(path):
+    with h5py.File(path, "r+") as file:
+        file["coords"][5, 1] = -7
+    assert damaged(path) == [2]
+
+
+def test_a_changed_offset_costs_the_two_images_that_it_divides(path):
+    for wrong in (3, 99, -1):
+        with h5py.File(path, "r+") as file:
+            file["offsets"][2] = wrong
+        assert damaged(path) == [1, 2]
+
+
+def test_a_chunk_that_cannot_be_read_costs_the_images_in_it(tmp_path, recipe):
+    lengths = [4000] * 20
+    path = write(tmp_path / "f.h5", recipe, lengths)
+    with h5py.File(path) as file:
+        rows = file["features"].chunks[0]
+        chunk = file["features"].id.get_chunk_info(1)
+    data = bytearray(path.read_bytes())
+    data[chunk.byte_offset + 100] ^= 8
+    path.write_bytes(data)
+    first, last = rows // 4000, (2 * rows - 1) // 4000
+    assert damaged(path) == list(range(first, last + 1))
+    assert any("rows from" in line for line in verify(path))
+
+
+def test_changed_digests_prove_nothing(path):
+    with h5py.File(path, "r+") as file:
+        file["digests"][0] = b"0" * 64
+    with pytest.raises(CacheDamagedError, match="digests_sha256"):
+        damaged(path)
+
+
+def test_each_digest_is_that_of_the_features_and_then_the_coordinates(path):
+    import hashlib
+
+    with FeatureCache(path) as cache:
+        for i, digest in enumerate(cache.digests):
+            data = cache.sequence(i).tobytes() + cache.coords(i).tobytes()
+            assert digest.decode() == hashlib.sha256(data).hexdigest()
+        assert np.shape(cache.digests) == (len(LENGTHS),)
