@@ -21,33 +21,27 @@ def write_file_seal(path: Path) -> None:
         file.write(_block(digest))
 
 
-def has_file_seal(path: Path) -> bool:
-    """Whether there is a block before the HDF5 content; files of format 1.0 have none.
+def check_block(path: Path) -> None:
+    """Check that the block is there, without reading the rest of the file.
 
     Raises:
         CacheDamagedError: the block, or the beginning of the content, is not as it was written.
-        CacheFormatError: there are neither.
+        CacheFormatError: there is neither.
     """
     with path.open("rb") as file:
         block, content = file.read(BLOCK_BYTES), file.read(len(_HDF5))
-    if block.startswith(_HDF5):
-        return False
     digest = block[len(_HEADING) : len(_HEADING) + 64].decode("ascii", "replace")
     if content == _HDF5 and block == _block(digest):
-        return True
+        return
     if content == _HDF5 or block.startswith(_HEADING):
         raise CacheDamagedError(f"{path}: damaged in its first bytes, the file seal: {MEND}")
+    if block.startswith(_HDF5):
+        raise CacheFormatError(f"{path}: HDF5, but not a feature cache (no file seal)")
     raise CacheFormatError(f"{path}: not an HDF5 file, expected a feature cache")
 
 
 def file_seal_fits(path: Path) -> bool:
-    """Read all of a file and compare it with its seal, if its format has one.
-
-    Raises:
-        CacheDamagedError, CacheFormatError: as `has_file_seal`.
-    """
-    if not has_file_seal(path):
-        return True
+    """Read all of a file whose block is there, and compare it with its seal."""
     with path.open("rb") as file:
         declared = file.read(BLOCK_BYTES)
     return declared == _block(_digest(path))

@@ -1,5 +1,10 @@
-"""Publish files: whole, flushed to disk, and under their final name only then."""
+"""Publish files: whole, flushed to disk, and under their final name only then.
 
+A name is on the disk when its folder is flushed, so every change of a name is followed by that.
+"""
+
+import contextlib
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -7,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cache.errors import PublishError
+
+_UNFINISHED = ".part"
 
 
 @contextmanager
@@ -28,13 +35,64 @@ def publish(path: Path | str) -> Iterator[Path]:
     temporary = _reserve(final)
     try:
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         temporary.replace(final)
-        _flush(final.parent)
+        flush(final.parent)
     except OSError as error:
         raise _explained(final, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def link_durably(name: Path, target: Path) -> None:
+    """Make `name` a second name of the file `target`, whatever it was before.
+
+    Raises:
+        OSError: the file system has no hard links, or refused this one.
+    """
+    temporary = _reserve(name)
+    try:
+        temporary.unlink()
+        temporary.hardlink_to(target)
+        temporary.replace(name)
+        flush(name.parent)
+    finally:
+        _remove(temporary)
+
+
+def clear_unfinished(path: Path) -> None:
+    """Remove what a killed process left of `path` before it was published.
+
+    The caller makes sure that no other process is publishing `path`.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_UNFINISHED}"):
+        _remove(left)
+
+
+def flush(path: Path) -> None:
+    """Have the disk keep what a file holds, or the names in a folder.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folders(folder: Path) -> None:
+    """Make a folder and those above it, their names on the disk.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    if folder.is_dir():
+        return
+    make_folders(folder.parent)
+    folder.mkdir(exist_ok=True)
+    flush(folder.parent)
 
 
 def _reserve(final: Path) -> Path:
@@ -44,8 +102,10 @@ def _reserve(final: Path) -> Path:
     if final.exists() and not final.is_file():  # the rename would replace /dev/null for everybody
         raise PublishError(f"{final}: is a device or pipe, expected the name of a file to write")
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent)
+        make_folders(final.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{final.name}.", suffix=_UNFINISHED, dir=final.parent
+        )
         os.close(handle)
         temporary = Path(name)
         temporary.chmod(0o666 & ~_umask())
@@ -54,18 +114,16 @@ def _reserve(final: Path) -> Path:
     return temporary
 
 
+def _remove(temporary: Path) -> None:
+    # On a broken disk even this may fail; what is left has no name that anybody reads.
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _explained(final: Path, error: OSError) -> PublishError:

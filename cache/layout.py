@@ -90,25 +90,36 @@ def create_dataset(
 
 
 def write_attributes(file: h5py.File, attributes: dict[str, str]) -> None:
-    """Write the root attributes, the seal over them last."""
+    """Write the root attributes, the seal over them last.
+
+    They are of fixed length: HDF5 keeps text of variable length where it has no checksum, and
+    damage there makes it search without end.
+    """
     for name, text in {**attributes, SEAL: seal(attributes)}.items():
-        file.attrs[name] = text
+        data = text.encode()
+        file.attrs.create(
+            name, np.bytes_(data), dtype=h5py.string_dtype("utf-8", max(1, len(data)))
+        )
 
 
 def read_attributes(file: h5py.File) -> dict[str, str]:
     """Read the root attributes.
 
     Raises:
-        CacheDamagedError: one is not text, or there are absurdly many.
+        CacheDamagedError: one is not text of fixed length, or there are absurdly many.
     """
+    size = Path(file.filename).stat().st_size
     if len(file.attrs) > MAX_ATTRIBUTES:
         raise CacheDamagedError(f"{file.filename}: {len(file.attrs)} attributes, expected about 13")
     attributes = {}
     for name in file.attrs:
-        found = file.attrs.get_id(name)  # its type and shape, before a value is asked for
-        if found.shape != () or h5py.check_string_dtype(found.dtype) is None:
-            raise CacheDamagedError(f"{file.filename}: attribute {name} is not text")
-        attributes[name] = file.attrs[name]
+        found = file.attrs.get_id(name)  # its type and shape, before memory is given to a value
+        text = h5py.check_string_dtype(found.dtype)
+        if found.shape != () or text is None or not text.length or text.length > size:
+            raise CacheDamagedError(
+                f"{file.filename}: attribute {name} is not text of fixed length"
+            )
+        attributes[name] = file.attrs[name].decode()
     return attributes
 
 

@@ -19,7 +19,7 @@ from cache.errors import (
     RecipeError,
     UnknownImageError,
 )
-from cache.file_seal import BLOCK_BYTES, MEND, SEAL_BROKEN, file_seal_fits, has_file_seal
+from cache.file_seal import MEND, SEAL_BROKEN, check_block, file_seal_fits
 from cache.layout import (
     COORD_DTYPE,
     OFFSET_DTYPE,
@@ -49,6 +49,7 @@ _ATTRIBUTES = (
     "manifest_sha256",
     "features_sha256",
     "index_sha256",
+    "digests_sha256",
     "provenance",
     "failures",
 )
@@ -120,8 +121,7 @@ class FeatureCache:
         find("coords", COORD_DTYPE, patches, 2)
         ends = find("offsets", OFFSET_DTYPE, None)
         images = None if ends is None else ends - 1
-        if self.has_digests:
-            find("digests", None, images)
+        find("digests", None, images)
         for name in ImageRow._fields:
             find(f"images/{name}", None if name in TEXT_COLUMNS else NUMBER_DTYPE, images)
         if images == -1:
@@ -157,11 +157,6 @@ class FeatureCache:
     def fingerprint(self) -> str:
         """The recipe's fingerprint."""
         return self.attributes["fingerprint"]
-
-    @property
-    def has_digests(self) -> bool:
-        """Whether the file declares a digest of each image, as it does from format 1.1 on."""
-        return "digests_sha256" in self.attributes
 
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
@@ -282,7 +277,7 @@ def _open(path: Path, check_seal: bool) -> h5py.File:
     if not path.is_file():
         raise CacheFormatError(f"{path}: no such file: make it with `pipeline extract`")
     try:
-        has_file_seal(path)
+        check_block(path)
         if check_seal and not file_seal_fits(path):
             raise CacheDamagedError(f"{path}: {SEAL_BROKEN}: {MEND}")
         return h5py.File(path, "r")
@@ -293,12 +288,10 @@ def _open(path: Path, check_seal: bool) -> h5py.File:
 
 
 def _checked_attributes(path: Path, file: h5py.File) -> dict[str, str]:
-    if file.attrs.get("format") is None:
-        raise CacheFormatError(f"{path}: HDF5, but not a feature cache (no attribute `format`)")
     attributes = read_attributes(file)
-    if attributes["format"] != FORMAT_NAME:
+    if attributes.get("format") != FORMAT_NAME:
         raise CacheFormatError(
-            f"{path}: format is {attributes['format']!r}, expected {FORMAT_NAME!r}"
+            f"{path}: format is {attributes.get('format')!r}, expected {FORMAT_NAME!r}"
         )
     version = attributes.get("format_version", "none")
     if version.split(".", maxsplit=1)[0] != _MAJOR:
@@ -310,16 +303,10 @@ def _checked_attributes(path: Path, file: h5py.File) -> dict[str, str]:
         raise CacheIncompleteError(f"{path}: was never finished: extract again")
     if attributes[SEAL] != seal(attributes):
         raise CacheDamagedError(f"{path}: its attributes were changed after it was finished")
-    missing = [name for name in _required(version) if name not in attributes]
+    missing = [name for name in _ATTRIBUTES if name not in attributes]
     if missing:
         raise CacheDamagedError(f"{path}: attributes missing: {', '.join(missing)}")
-    if version != "1.0" and not has_file_seal(path):
-        raise CacheDamagedError(f"{path}: format {version} without its first {BLOCK_BYTES} bytes")
     return attributes
-
-
-def _required(version: str) -> tuple[str, ...]:
-    return _ATTRIBUTES if version == "1.0" else (*_ATTRIBUTES, "digests_sha256")
 
 
 def _read_recipe(path: Path, attributes: dict[str, str]) -> Recipe:

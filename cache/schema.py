@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 from cache.errors import ImageTableError, RecipeError
 
 FORMAT_NAME = "patch-feature-cache"
-FORMAT_VERSION = "1.1"
+FORMAT_VERSION = "1.0"
 FEATURE_DTYPES = ("float16", "float32")
 
 
@@ -38,6 +38,10 @@ class ImageRow(NamedTuple):
 
 TEXT_COLUMNS = ("image_id", "path", "label", "subtype", "slide", "case", "sha256")
 NUMBER_COLUMNS = ("magnification", "width", "height")
+
+
+MAX_ID_BYTES = 200
+"""Bytes of an id in UTF-8: with an ending, a file can have its name."""
 
 
 class Failure(NamedTuple):
@@ -209,21 +213,35 @@ def check_row(row: ImageRow, where: str) -> ImageRow:
         where: what names it in a message, such as `manifest.csv, line 7`.
 
     Raises:
-        ImageTableError: an id, path or digest is missing, a text holds a control character, or
-            a number is out of range.
+        ImageTableError: an id, path or digest is missing, an id cannot be the name of a file, a
+            text holds a control character, or a number is out of range.
     """
     for name in TEXT_COLUMNS:
         text = getattr(row, name)
         if not text.isprintable():
             raise ImageTableError(
-                f"{where}: {name} {text!r} holds a character that cannot be shown"
+                f"{where}: {name} {text[:80]!r} holds a character that cannot be shown"
             )
     for name in ("image_id", "path", "label"):
         if not getattr(row, name):
             raise ImageTableError(f"{where}: {name} is empty")
+    _check_id(row.image_id, where)
     if len(row.sha256) != 64 or set(row.sha256) - set("0123456789abcdef"):
         raise ImageTableError(f"{where}: sha256 {row.sha256!r} is not 64 hexadecimal digits")
     for name in NUMBER_COLUMNS:
         if not 0 <= getattr(row, name) < 2**31:
             raise ImageTableError(f"{where}: {name} {getattr(row, name)} is out of range")
     return row
+
+
+def _check_id(image_id: str, where: str) -> None:
+    """Check that an id is one part of a path, so that a file can have its name."""
+    if image_id in (".", "..") or "/" in image_id or "\\" in image_id:
+        raise ImageTableError(
+            f"{where}: image_id {image_id[:80]!r} is not a file name: choose one without / and \\"
+        )
+    if len(image_id.encode()) > MAX_ID_BYTES:
+        raise ImageTableError(
+            f"{where}: image_id {image_id[:80]!r}… has {len(image_id.encode())} bytes, expected at "
+            f"most {MAX_ID_BYTES}: choose a shorter one"
+        )

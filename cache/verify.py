@@ -79,7 +79,7 @@ def _check_index(cache: FeatureCache) -> list[str]:
 
 
 def _check_sequences(cache: FeatureCache) -> list[str]:
-    damaged = damaged_images(cache) if cache.has_digests else []
+    damaged = damaged_images(cache)
     names = cache.images["image_id"][damaged[:_NAMED]].tolist() if damaged else []
     lines = [f"image {name}: its features or coordinates are not those written" for name in names]
     rest = len(damaged) - len(names)

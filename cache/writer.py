@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.disk import Disk, open_disk
 from cache.errors import CacheError
 from cache.file_seal import BLOCK_BYTES, write_file_seal
 from cache.files import publish
@@ -60,8 +61,18 @@ def write_cache(
         CacheError: what was appended breaks the format.
     """
     with publish(path) as temporary:
-        with h5py.File(temporary, "w", libver=LIBVER, userblock_size=BLOCK_BYTES) as file:
-            writer = CacheWriter(file, recipe)
+        with (
+            open_disk(temporary) as disk,
+            h5py.File(
+                temporary,
+                "w",
+                driver="fileobj",
+                fileobj=disk,
+                libver=LIBVER,
+                userblock_size=BLOCK_BYTES,
+            ) as file,
+        ):
+            writer = CacheWriter(file, recipe, disk)
             yield writer
             writer.finish(provenance, shard)
         write_file_seal(temporary)
@@ -71,8 +82,8 @@ def write_cache(
 class CacheWriter:
     """Appends images to an open file; made by `write_cache`."""
 
-    def __init__(self, file: h5py.File, recipe: Recipe) -> None:
-        self._file, self._recipe = file, recipe
+    def __init__(self, file: h5py.File, recipe: Recipe, disk: Disk) -> None:
+        self._file, self._recipe, self._disk = file, recipe, disk
         dtype = np.dtype(recipe.dtype).newbyteorder("<")
         self._features = GrowingDataset(file, "features", (recipe.feature_dim,), dtype)
         self._coords = GrowingDataset(file, "coords", (2,), COORD_DTYPE)
@@ -95,7 +106,10 @@ class CacheWriter:
         Raises:
             CacheError: the image is already there, or its arrays have another shape, or a value
                 is not finite in the recipe's dtype.
+            OSError: the disk refused what was written before; `write_cache` turns it into a
+                `PublishError`.
         """
+        self._disk.raise_error()
         self._take_id(row.image_id)
         check_row(row, f"image {row.image_id}")
         dim = self._recipe.feature_dim

@@ -1,6 +1,5 @@
 """The command line: parse, call, turn errors into exit codes. Heavy imports wait for a verb."""
 
-import json
 import logging
 import re
 import sys
@@ -12,17 +11,22 @@ from typing import Any
 import click
 
 from pipeline import __version__
+from pipeline.caches.commands import VERBS
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FAILURES = click.IntRange(min=0)
 
 
-class _ErrorGroup(click.Group):
-    """Turns the project's errors into one message and an exit code; keeps the verbs' order."""
+class _Group(click.Group):
+    """Lists its verbs in the order in which they were added."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+
+class _ErrorGroup(_Group):
+    """Turns the project's errors into one message and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - as click declares it
         try:
@@ -378,44 +382,9 @@ def evaluate(fits: Path, out: Path, note: str, as_json: bool) -> None:
     click.echo(evaluation.to_json() if as_json else evaluation.to_text())
 
 
-@main.group()
+@main.group(cls=_Group, commands=VERBS)
 def cache() -> None:
-    """Look into feature caches."""
-
-
-@cache.command()
-@click.argument("file", type=_FILE)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def info(file: Path, as_json: bool) -> None:
-    """Show what is in a cache, on one screen.
-
-    \b
-    Example:
-      pipeline cache info features.h5
-    """
-    from pipeline.cache_info import describe, to_text
-
-    description = describe(file)
-    click.echo(json.dumps(description, indent=2) if as_json else to_text(description))
-
-
-@cache.command()
-@click.argument("file", type=_FILE)
-def verify(file: Path) -> None:
-    """Check every value of a cache against its digests.
-
-    \b
-    Example:
-      pipeline cache verify features.h5
-    """
-    from cache import verify as find_violations
-
-    violations = find_violations(file)
-    for line in violations:
-        click.echo(line, err=True)
-    if violations:
-        raise click.exceptions.Exit(1)
-    click.echo(f"{file}: sound")
+    """Look into feature caches, compare them, correct their labels."""
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def test_a_file_without_its_seal_is_incomplete(path):
 
 def test_an_attribute_changed_after_sealing_is_noticed(path):
     with h5py.File(path, "r+") as file:
-        file.attrs["provenance"] = "{}"
+        file.attrs["provenance"] = np.bytes_(b"{}")
     with pytest.raises(CacheDamagedError, match="attributes were changed"):
         FeatureCache(path)
 

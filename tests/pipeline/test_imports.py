@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"torch", "torchvision", "numpy", "h5py", "sklearn", "snakemake", "PIL", "safetensors"}
+GROUPS = {"pipeline.caches", "pipeline.caches.commands"}
 CACHE_MAY_USE = {"numpy", "h5py", "cache"}
 
 
@@ -74,7 +75,7 @@ def test_the_cache_loads_neither_torch_nor_click_nor_the_pipeline():
 def test_the_command_line_starts_without_anything_heavy(code):
     modules = loaded_by(code)
     assert not packages(modules) & HEAVY
-    assert below(modules, "pipeline") == {"pipeline", "pipeline.cli"}
+    assert below(modules, "pipeline") == {"pipeline", "pipeline.cli", *GROUPS}
     assert not below(modules, "cache")
 
 
@@ -118,6 +119,7 @@ def test_imports_point_away_from_the_command_line(path):
         ("dataset", ["extraction", "fitting", "evaluation", "splits", "weights", "workflow"]),
         ("splits", ["extraction", "fitting", "evaluation", "weights", "demo", "workflow"]),
         ("weights", ["extraction", "fitting", "evaluation", "dataset", "splits", "workflow"]),
+        ("caches", ["fitting", "evaluation", "splits", "demo", "workflow"]),
         ("demo", ["extraction", "fitting", "evaluation", "splits", "weights", "workflow"]),
     ],
 )

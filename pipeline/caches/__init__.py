@@ -1,0 +1,1 @@
+"""Look into feature caches, compare them, and correct their labels."""

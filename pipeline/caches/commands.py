@@ -1,0 +1,105 @@
+"""The verbs `pipeline cache …`: parse and call. Heavy imports wait for a verb."""
+
+import json
+from pathlib import Path
+
+import click
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.argument("file", type=_FILE)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def info(file: Path, as_json: bool) -> None:
+    """Show what is in a cache, on one screen.
+
+    \b
+    Example:
+      pipeline cache info features.h5
+    """
+    from pipeline.caches.info import describe, to_text
+
+    description = describe(file)
+    click.echo(json.dumps(description, indent=2) if as_json else to_text(description))
+
+
+@click.command()
+@click.argument("file", type=_FILE)
+@click.option("--images", is_flag=True, help="Compare the image files with their SHA-256, too.")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of the manifest, to which the images' paths are relative  [default: FILE's]",
+)
+def verify(file: Path, images: bool, root: Path | None) -> None:
+    """Check every value of a cache against its digests.
+
+    \b
+    Example:
+      pipeline cache verify features.h5 --images
+    """
+    from pipeline.caches.verify import find_faults
+    from pipeline.progress import bar
+
+    if root and not images:
+        raise click.UsageError("--root is for --images: give both")
+    folder = (root or file.parent) if images else None
+    faults = find_faults(file, folder, bar("hashing", "images"))
+    for line in faults:
+        click.echo(line, err=True)
+    if faults:
+        raise click.exceptions.Exit(1)
+    click.echo(f"{file}: sound{', and so are its images' if images else ''}")
+
+
+@click.command()
+@click.argument("file", type=_FILE)
+@click.option(
+    "--labels",
+    required=True,
+    type=_FILE,
+    help="CSV file with a column image_id, and one or more of label, subtype, slide, case, "
+    "magnification, such as a corrected manifest. An empty field means that it is not known.",
+)
+@click.option("--out", required=True, type=_FILE, help="Cache to write; may be FILE itself.")
+def relabel(file: Path, labels: Path, out: Path) -> None:
+    """Correct labels, slides and cases in a cache, without extracting again.
+
+    Images that the CSV file does not name stay as they are, and so do all features.
+
+    \b
+    Example:
+      pipeline cache relabel features.h5 --labels manifest.csv --out relabelled.h5
+    """
+    from pipeline.caches.labels import relabel_from
+
+    click.echo(f"{out}: {relabel_from(file, labels, out)}")
+
+
+@click.command()
+@click.argument("a", type=_FILE)
+@click.argument("b", type=_FILE)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every difference.")
+def diff(a: Path, b: Path, as_json: bool) -> None:
+    """Say in what two caches differ: how they were made, images, labels, features.
+
+    The exit code is 0 if nothing differs except where and when they were made, 1 if anything
+    else does.
+
+    \b
+    Example:
+      pipeline cache diff features.h5 relabelled.h5
+    """
+    from cache import compare
+    from pipeline.caches.diff import describe, to_text
+
+    found = compare(a, b)
+    names = str(a), str(b)
+    click.echo(json.dumps(describe(found, *names), indent=2) if as_json else to_text(found, *names))
+    if not found.same:
+        raise click.exceptions.Exit(1)
+
+
+VERBS = [info, verify, relabel, diff]
+"""In the order of the help."""
