@@ -47,12 +47,15 @@ def publish(path: Path | str) -> Iterator[Path]:
 def link_durably(name: Path, target: Path) -> None:
     """Make `name` a second name of the file `target`, whatever it was before.
 
+    The caller makes sure that no other process does the same.
+
     Raises:
         OSError: the file system has no hard links, or refused this one.
     """
-    temporary = _reserve(name)
+    temporary = name.with_name(f".{name.name}.link{_UNFINISHED}")
+    make_folders(name.parent)
+    temporary.unlink(missing_ok=True)
     try:
-        temporary.unlink()
         temporary.hardlink_to(target)
         temporary.replace(name)
         flush(name.parent)

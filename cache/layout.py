@@ -95,7 +95,7 @@ def write_attributes(file: h5py.File, attributes: dict[str, str]) -> None:
     They are of fixed length: HDF5 keeps text of variable length where it has no checksum, and
     damage there makes it search without end.
     """
-    for name, text in {**attributes, SEAL: seal(attributes)}.items():
+    for name, text in {**attributes, SEAL: attributes_seal(attributes)}.items():
         data = text.encode()
         file.attrs.create(
             name, np.bytes_(data), dtype=h5py.string_dtype("utf-8", max(1, len(data)))
@@ -123,7 +123,7 @@ def read_attributes(file: h5py.File) -> dict[str, str]:
     return attributes
 
 
-def seal(attributes: dict[str, str]) -> str:
+def attributes_seal(attributes: dict[str, str]) -> str:
     """SHA-256 of the canonical JSON of the root attributes other than the seal itself."""
     sealed = {name: text for name, text in attributes.items() if name != SEAL}
     return hashlib.sha256(canonical_json(sealed).encode()).hexdigest()

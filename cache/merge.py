@@ -31,7 +31,7 @@ def merge(shards: Sequence[Path], out: Path | str, provenance: Mapping[str, str]
 
 
 def _append(writer: CacheWriter, path: Path) -> None:
-    with FeatureCache(path, check_seal=True) as shard:
+    with FeatureCache(path, seal="whole") as shard:
         features, coords, offsets = shard.load(), shard.all_coords(), shard.offsets
         for i, row in enumerate(shard.images.rows()):
             span = slice(offsets[i], offsets[i + 1])

@@ -5,7 +5,7 @@ import os
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import h5py
 import numpy as np
@@ -25,10 +25,10 @@ from cache.layout import (
     OFFSET_DTYPE,
     SEAL,
     Expected,
+    attributes_seal,
     find_dataset,
     read_attributes,
     reading,
-    seal,
 )
 from cache.schema import (
     FORMAT_NAME,
@@ -41,6 +41,8 @@ from cache.schema import (
     read_provenance,
 )
 from cache.table import NUMBER_DTYPE, ImageTable, decode_text
+
+SealCheck = Literal["absent", "present", "whole"]
 
 _MAJOR = FORMAT_VERSION.split(".", maxsplit=1)[0]
 _ATTRIBUTES = (
@@ -64,7 +66,9 @@ class FeatureCache:
 
     Args:
         path: the file.
-        check_seal: read the whole file first, and compare it with its seal.
+        seal: `present` expects the file seal; `whole` reads all of the file first and compares
+            it with the seal; `absent` takes files without one, or a damaged one, to see what can
+            be saved.
 
     Example:
         >>> with FeatureCache("features.h5") as cache:      # doctest: +SKIP
@@ -84,9 +88,9 @@ class FeatureCache:
         CacheDamagedError: what it declares does not fit together.
     """
 
-    def __init__(self, path: Path | str, *, check_seal: bool = False) -> None:
+    def __init__(self, path: Path | str, *, seal: SealCheck = "present") -> None:
         self.path = Path(path)
-        self._file = _open(self.path, check_seal)
+        self._file = _open(self.path, seal)
         try:
             with reading(self.path):
                 self.attributes = _checked_attributes(self.path, self._file)
@@ -273,17 +277,18 @@ def _check_memory(path: Path, needed: int) -> None:
         )
 
 
-def _open(path: Path, check_seal: bool) -> h5py.File:
+def _open(path: Path, seal: SealCheck) -> h5py.File:
     if not path.is_file():
         raise CacheFormatError(f"{path}: no such file: make it with `pipeline extract`")
     try:
-        check_block(path)
-        if check_seal and not file_seal_fits(path):
+        if seal != "absent":
+            check_block(path)
+        if seal == "whole" and not file_seal_fits(path):
             raise CacheDamagedError(f"{path}: {SEAL_BROKEN}: {MEND}")
         return h5py.File(path, "r")
     except (OSError, RuntimeError) as error:
         raise CacheDamagedError(
-            f"{path}: damaged, cut short or not readable ({error}): extract again"
+            f"{path}: damaged or cut short, it cannot be opened: copy it again, or extract again"
         ) from error
 
 
@@ -301,7 +306,7 @@ def _checked_attributes(path: Path, file: h5py.File) -> dict[str, str]:
         )
     if SEAL not in attributes:
         raise CacheIncompleteError(f"{path}: was never finished: extract again")
-    if attributes[SEAL] != seal(attributes):
+    if attributes[SEAL] != attributes_seal(attributes):
         raise CacheDamagedError(f"{path}: its attributes were changed after it was finished")
     missing = [name for name in _ATTRIBUTES if name not in attributes]
     if missing:

@@ -43,6 +43,11 @@ def check(path: Path | str) -> None:
         raise CacheDamagedError("; ".join(violations))
 
 
+def content_fits(cache: FeatureCache) -> bool:
+    """Whether all features, coordinates and offsets are those that were written."""
+    return not any(_violations(part, cache) for part in (_check_features, _check_index))
+
+
 def _violations(part: Callable[[FeatureCache], list[str]], cache: FeatureCache) -> list[str]:
     try:
         return [f"{cache.path}: {line}" for line in part(cache)]

@@ -33,6 +33,9 @@ class _ErrorGroup(_Group):
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except KeyboardInterrupt:
+            click.echo("stopped by SIGINT; run the same command again", err=True)
+            raise click.exceptions.Exit(130) from None
         except BrokenPipeError:
             raise  # whoever read the output has gone: click ends quietly
         except Exception as error:

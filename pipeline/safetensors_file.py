@@ -1,4 +1,4 @@
-"""Write safetensors files whose bytes depend on their content alone."""
+"""Write safetensors files whose bytes depend on their content alone; look at one before opening it."""
 
 import json
 import math
@@ -9,6 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.files import publish
+from pipeline.errors import UsageError
+from pipeline.user_file import check_file
+
+MAX_BYTES = 1 << 31
+"""Larger files are refused: a classifier has 1 GiB at most, all of VGG16 has 553 MB."""
+
+MAX_HEADER = 1 << 20
+"""Bytes of a header: names, shapes and metadata. That of VGG16 has 3 KB."""
 
 
 def write_safetensors(
@@ -38,3 +46,22 @@ def _header(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) 
         start = end
     text = json.dumps(entries, separators=(",", ":")).encode()
     return text + b" " * (-len(text) % 8)  # so that the arrays are aligned
+
+
+def check_safetensors(path: Path) -> None:
+    """Check what a file is and how long its header is, so that opening it takes little memory.
+
+    Raises:
+        UsageError: it is not a file, cannot be read, or it or its header is too large.
+    """
+    check_file(path, MAX_BYTES)
+    try:
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+    if header > MAX_HEADER:
+        raise UsageError(
+            f"{path}: not a safetensors file, or truncated (its header has {header:,} bytes, "
+            f"expected at most {MAX_HEADER:,})"
+        )

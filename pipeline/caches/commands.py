@@ -101,5 +101,35 @@ def diff(a: Path, b: Path, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-VERBS = [info, verify, relabel, diff]
+@click.command()
+@click.argument("file", type=_FILE)
+@click.option("--manifest", type=_FILE, help="Manifest that FILE was extracted from.")
+@click.option("--weights", type=_FILE, help="Weights that FILE was extracted with.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads, at most those of the machine."
+)
+def repair(
+    file: Path, manifest: Path | None, weights: Path | None, device: str, threads: int | None
+) -> None:
+    """Mend a damaged cache: keep what is proved intact, encode the rest again.
+
+    FILE is replaced when that is done, and stays as it is if it cannot be. The manifest and the
+    weights are needed only if images must be encoded again.
+
+    \b
+    Example:
+      pipeline cache repair features.h5 --manifest manifest.csv --weights vgg16.safetensors
+    """
+    from pipeline.extraction import repair as stage
+    from pipeline.progress import bar
+
+    sources = stage.Sources(manifest, weights, device, threads)
+    result = stage.repair(file, sources, bar("encoding", "images"))
+    for line in result.faults:
+        click.echo(line, err=True)
+    click.echo(f"{file}: {result.summary()}")
+
+
+VERBS = [info, verify, relabel, diff, repair]
 """In the order of the help."""

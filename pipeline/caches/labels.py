@@ -9,6 +9,7 @@ from cache.relabel import Changes, relabel
 from cache.schema import check_row
 from pipeline.dataset.manifest import parse_magnification
 from pipeline.errors import UsageError
+from pipeline.interrupts import watch_signals
 from pipeline.tables import read_table
 from pipeline.user_file import printable
 
@@ -30,7 +31,9 @@ def relabel_from(cache_file: Path, labels: Path, out: Path) -> str:
         raise UsageError(f"{out}: is an input, which --out would replace: choose another")
     with FeatureCache(cache_file) as cache:
         rows = cache.images.rows()
-    changes = relabel(cache_file, read_labels(labels, rows, cache_file), out)
+    relabelled = read_labels(labels, rows, cache_file)
+    with watch_signals("almost done"):
+        changes = relabel(cache_file, relabelled, out)
     return _summary(changes, len(rows))
 
 

@@ -4,7 +4,7 @@ import os
 import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from cache.errors import ImageTableError
@@ -14,6 +14,7 @@ from pipeline.dataset.images import SUFFIXES
 from pipeline.dataset.manifest import parse_magnification
 from pipeline.errors import UsageError
 from pipeline.tables import read_table
+from pipeline.user_file import printable
 
 LAYOUTS = (
     "expected the BreakHis tree, a folder with one subfolder a class "
@@ -73,7 +74,7 @@ class Listing:
 
     def refuse(self, file: Path, kind: str, reason: str) -> None:
         """Add a problem."""
-        self.problems.append(Problem(_printable(self.path(file)), kind, reason))
+        self.problems.append(Problem(printable(self.path(file)), kind, reason))
 
 
 def discover(dataset: Path, manifest: Path) -> Listing:
@@ -108,7 +109,7 @@ def _list_folder(dataset: Path, listing: Listing) -> None:
     loose = [file.name for file in images if file.parent == root]
     if loose:
         raise UsageError(
-            f"{dataset}: {len(loose)} images, such as {_printable(loose[0])}, are in the folder "
+            f"{dataset}: {len(loose)} images, such as {printable(loose[0])}, are in the folder "
             f"itself, so their class is not known: {LAYOUTS}"
         )
     for file in images:
@@ -209,7 +210,7 @@ def _list_class_folder(file: Path, root: Path, listing: Listing) -> None:
     inside = file.relative_to(root)
     group = inside.parent.name if len(inside.parts) > 2 else ""
     row = ImageRow(
-        image_id=inside.with_suffix("").as_posix(),
+        image_id=_image_id(inside.as_posix()),
         path=listing.path(file),
         label=inside.parts[0],
         subtype="",
@@ -239,10 +240,9 @@ def _list_table(table: Path, listing: Listing) -> None:
 
 
 def _table_row(fields: dict[str, str], path: str, where: str) -> ImageRow:
-    stem = posixpath.normpath(posixpath.splitext(fields["path"])[0])
     slide = fields.get("slide", "")
     return ImageRow(
-        image_id=fields.get("image_id") or stem,
+        image_id=fields.get("image_id") or _image_id(fields["path"]),
         path=path,
         label=fields["label"],
         subtype=fields.get("subtype", ""),
@@ -255,6 +255,12 @@ def _table_row(fields: dict[str, str], path: str, where: str) -> ImageRow:
     )
 
 
+def _image_id(path: str) -> str:
+    """The path without its ending, as the name of a file: `benign__s7__a` for `benign/s7/a.png`."""
+    parts = PurePosixPath(posixpath.normpath(posixpath.splitext(path)[0])).parts
+    return "__".join(part for part in parts if part not in ("/", "//", ".", ".."))
+
+
 def _text_problem(row: ImageRow) -> str:
     try:
         check_row(row, "rename it")
@@ -263,9 +269,3 @@ def _text_problem(row: ImageRow) -> str:
     spaced = [name for name in TEXT_COLUMNS if getattr(row, name) != getattr(row, name).strip()]
     # Such spaces do not survive the CSV file.
     return f"rename it: {spaced[0]} begins or ends with a space" if spaced else ""
-
-
-def _printable(text: str) -> str:
-    """`text` with what cannot be shown, or is not valid Unicode, as escapes."""
-    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return "".join(escaped)

@@ -1,13 +1,23 @@
 """Open an image file, or say why it cannot be used."""
 
 import io
+import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from pipeline.errors import PipelineError
+from pipeline.ahead import Budget
+from pipeline.dataset.bare import bare
+from pipeline.dataset.image_error import ImageError as ImageError  # one place to import it from
+from pipeline.user_file import file_problem
+
+MAX_BYTES = 1 << 29
+"""Larger files are not read: the largest image that is accepted has 300 MB of pixels."""
 
 MAX_PIXELS = 100_000_000
 """Images with more pixels are refused from their header, before anything is decoded."""
@@ -15,8 +25,13 @@ MAX_PIXELS = 100_000_000
 MIN_SIDE = 32
 """The least width and height: VGG16 halves its input five times, so less leaves no position."""
 
+MAX_PIXELS_A_BYTE = 1000
+"""More than that no compression of RGB pixels gives, except of blank ones by formats made for it."""
+
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 """File name endings of images, in lower case."""
+
+_PART_PIXELS = 1 << 22
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
@@ -30,35 +45,80 @@ _DAMAGE = (
 Image.MAX_IMAGE_PIXELS = None
 
 
-class ImageError(PipelineError):
-    """One image cannot be used; the message is the reason, without the file's name."""
+# Of all threads together, so that memory does not grow with their number: a decoder needs up to
+# 10 bytes a pixel for a moment.
+_content = Budget(MAX_BYTES)
+_decoding = Budget(MAX_PIXELS)
 
 
-def decode(data: bytes) -> NDArray[np.uint8]:
+@contextmanager
+def image_content(file: Path) -> Iterator[bytes]:
+    """The bytes of an image file, for as long as the block lasts.
+
+    Raises:
+        ImageError: it is not a file, too large, or cannot be read.
+    """
+    problem = file_problem(file, MAX_BYTES)
+    if problem:
+        advice = "cut it into images" if "expected at most" in problem else "correct the path"
+        raise ImageError(f"{problem}: {advice}, or copy the file again")
+    try:
+        with file.open("rb") as opened:
+            size = min(os.fstat(opened.fileno()).st_size, MAX_BYTES)
+            with _content.reserve(size):
+                yield opened.read(size)
+    except OSError as error:
+        raise ImageError(f"cannot be read ({error.strerror})") from error
+
+
+def decode(data: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Decode an image file.
 
     Args:
         data: the content of a PNG, JPEG, TIFF or BMP file.
+        size: width and height that it is said to have.
 
     Returns:
         Pixels (H, W, 3), RGB, 0 to 255. Embedded colour profiles and orientations are ignored.
 
     Raises:
-        ImageError: the file is empty, damaged, too large or too small, or not 8-bit RGB.
+        ImageError: the file is empty, damaged, too large or too small, of another size than it
+            is said to be, of several pages, or not 8-bit RGB.
     """
     if not data:
         raise ImageError("the file is empty (0 bytes): copy it again")
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            _check_header(image)
-            return np.asarray(image)
+        with Image.open(io.BytesIO(bare(data)), formats=_FORMATS) as image:
+            _check_header(image, len(data))
+            _check_size(image, size)
+            with _decoding.reserve(image.width * image.height):
+                return _pixels(image)
     except UnidentifiedImageError:
         raise ImageError("not a PNG, JPEG, TIFF or BMP image, whatever its name says") from None
     except _DAMAGE as error:
         raise ImageError(f"damaged image ({error}): copy it again") from error
 
 
-def _check_header(image: ImageFile.ImageFile) -> None:
+def _pixels(image: ImageFile.ImageFile) -> NDArray[np.uint8]:
+    """Decode, with one copy of a part at a time; Pillow alone would make three of the whole."""
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _PART_PIXELS // width)
+    for top in range(0, height, rows):
+        part = image.crop((0, top, width, min(top + rows, height)))
+        pixels[top : top + rows] = np.asarray(part)
+    return pixels
+
+
+def _check_size(image: ImageFile.ImageFile, size: tuple[int, int] | None) -> None:
+    if size is not None and image.size != size:
+        raise ImageError(
+            f"{image.width}×{image.height} pixels, but {size[0]}×{size[1]} in the manifest: "
+            "index the data set again"
+        )
+
+
+def _check_header(image: ImageFile.ImageFile, file_bytes: int) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(
@@ -66,9 +126,11 @@ def _check_header(image: ImageFile.ImageFile) -> None:
         )
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"{width}×{height} pixels, expected at least {MIN_SIDE} a side")
-    pages = getattr(image, "n_frames", 1)
-    if pages != 1:
-        raise ImageError(f"{pages} pages or frames, expected one image: save each in its own file")
+    if width * height > MAX_PIXELS_A_BYTE * file_bytes:
+        raise ImageError(
+            f"{width}×{height} pixels in {file_bytes:,} bytes: cut short, or made to fill the "
+            "memory: copy it again"
+        )
     found = _pixel_type(image)
     if found != "RGB":
         raise ImageError(

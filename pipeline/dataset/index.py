@@ -10,14 +10,11 @@ from typing import NamedTuple
 from cache.schema import ImageRow
 from pipeline.ahead import ahead, usable_cpus
 from pipeline.dataset.discover import LAYOUTS, Found, Problem, discover
-from pipeline.dataset.images import ImageError, decode
+from pipeline.dataset.images import ImageError, decode, image_content
 from pipeline.dataset.manifest import write_manifest
 from pipeline.errors import PipelineError, UsageError
 from pipeline.progress import Progress, silent
 from pipeline.tables import write_table
-
-MAX_BYTES = 1 << 29
-"""Larger files are not read: the largest image that is accepted has 300 MB of pixels."""
 
 MAX_WORKERS = 8
 
@@ -189,29 +186,16 @@ def _measure_all(found: list[Found], progress: Progress) -> tuple[list[_Measured
 
 def _measure(image: Found) -> _Measured | Problem:
     try:
-        data = _read(image.file)
-        pixels = decode(data)
+        with image_content(image.file) as data:
+            pixels = decode(data)
+            sha256 = hashlib.sha256(data).hexdigest()
     except ImageError as error:
         return Problem(image.row.path, "unreadable", str(error))
     height, width, _ = pixels.shape
     digest = hashlib.sha256(f"{height}×{width} ".encode())
     digest.update(pixels.data)
-    sha256 = hashlib.sha256(data).hexdigest()
     row = image.row._replace(width=width, height=height, sha256=sha256)
     return _Measured(row, digest.hexdigest())
-
-
-def _read(file: Path) -> bytes:
-    # A pipe or device would be opened and waited for, so what it is comes first.
-    if not file.is_file():
-        raise ImageError("no such file: correct the path, or copy the file there")
-    try:
-        size = file.stat().st_size
-        if size > MAX_BYTES:
-            raise ImageError(f"{size:,} bytes, expected at most {MAX_BYTES:,}: cut it into images")
-        return file.read_bytes()
-    except OSError as error:
-        raise ImageError(f"cannot be read ({error.strerror})") from error
 
 
 def _without_repeats(measured: list[_Measured]) -> tuple[list[ImageRow], list[Problem]]:

@@ -7,6 +7,11 @@ from cache.schema import NUMBER_COLUMNS, ImageRow, check_row
 from pipeline.errors import PipelineError, UsageError
 from pipeline.tables import read_table, write_table
 
+MAX_IMAGES = 2_000_000
+"""Rows of a manifest, which takes up to 1 KB of memory for each."""
+
+_MAX_DIGITS = 18
+
 
 def read_manifest(path: Path) -> list[ImageRow]:
     """Read a manifest.
@@ -18,7 +23,7 @@ def read_manifest(path: Path) -> list[ImageRow]:
         The images, in the order of the file. An unknown magnification is 0.
 
     Raises:
-        UsageError: the file is not such a table, is empty, or names an image twice.
+        UsageError: the file is not such a table, is empty, too long, or names an image twice.
         ImageTableError: a value is not allowed, such as an empty label.
     """
     rows: list[ImageRow] = []
@@ -31,6 +36,8 @@ def read_manifest(path: Path) -> list[ImageRow]:
                 f"{where}: image_id {row.image_id} is already on line {lines[row.image_id]}: "
                 "remove one, or give each image its own"
             )
+        if len(rows) == MAX_IMAGES:
+            raise UsageError(f"{path}: more than {MAX_IMAGES:,} images: divide it")
         lines[row.image_id] = line
         rows.append(row)
     if not rows:
@@ -64,7 +71,7 @@ def parse_number(text: str, column: str, where: str) -> int:
         UsageError: it is not one; `where` and `column` name it in the message.
     """
     # `int` alone would also take "1_0", "+1" and digits of other scripts.
-    if not (text.isascii() and text.isdecimal()):
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
         raise UsageError(
             f"{where}: {column} is {text[:40]!r}, expected a whole number in digits, such as 100"
         )

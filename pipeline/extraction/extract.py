@@ -2,8 +2,7 @@
 
 import logging
 import platform
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -11,14 +10,17 @@ from pathlib import Path
 
 import torch
 
-from cache import CacheError, Failure, FeatureCache, ImageRow, Recipe, check, merge, write_cache
-from pipeline.ahead import ahead, usable_cpus
-from pipeline.dataset.manifest import image_path, read_manifest
-from pipeline.errors import PipelineError, UsageError
+from cache import Failure, FeatureCache, ImageRow, Recipe, merge
+from pipeline.dataset.manifest import read_manifest
+from pipeline.errors import PipelineError
 from pipeline.extraction.encoder import PatchEncoder, choose_device, choose_precision
+from pipeline.extraction.encoding import STOPPING, Encoding, clamp_threads
+from pipeline.extraction.existing import check_existing
+from pipeline.extraction.known import KnownFeatures
+from pipeline.extraction.lock import locked
 from pipeline.extraction.recipe import PatchOptions, vgg16_recipe
-from pipeline.extraction.shards import KnownFeatures, Shard, ShardFolder, is_done, unknown_rows
-from pipeline.extraction.stream import ImageFeatures, encode_stream, load_image
+from pipeline.extraction.shards import Shard, ShardFolder
+from pipeline.interrupts import watch_signals
 from pipeline.progress import Progress, silent
 from pipeline.tables import write_table
 from pipeline.weights.weights_file import Weights, load_weights
@@ -110,8 +112,9 @@ def extract(
     Raises:
         UsageError: the manifest, the weights or an option is wrong, or `out` was made from
             something else.
-        PipelineError: more images failed than were allowed, or all of them; the features of the
-            others are kept in the shards.
+        PipelineError: more images failed than were allowed, or all of them, and the features of
+            the others are kept in the shards; or another process writes the same output.
+        StoppedError: a signal came; what was encoded until then is kept.
         PublishError: the output cannot be written.
     """
     options = options or ExtractOptions()
@@ -120,57 +123,26 @@ def extract(
     precision = choose_precision(options.precision, device)
     weights = load_weights(weights_file)
     recipe = vgg16_recipe(options.patches, weights.name, weights.sha256, precision)
-    if out.exists() and not options.overwrite:
-        return _existing(out, recipe, rows, options.allow_failures)
-    torch.set_num_threads(clamp_threads(options.threads))
-    encoder = PatchEncoder(weights, device, precision)
-    run = _Run(manifest, recipe, encoder, options, _provenance(weights, encoder))
-    return run.to(out, rows, progress)
+    folder = ShardFolder(out, recipe)
+    job = _Job(out, rows, recipe, folder, options)
+    if job.is_done_already() and folder.is_tidy():
+        return job.result()
+    with locked(out, folder.root), watch_signals(STOPPING) as interruption:
+        folder.clear_unfinished()
+        shards = folder.plan(rows, options.images_per_shard or IMAGES_PER_SHARD[device.type])
+        if job.is_done_already():
+            folder.keep_only_output(shards)
+            return job.result()
+        threads = clamp_threads(options.threads)
+        torch.set_num_threads(threads)
+        encoder = PatchEncoder(weights, device, precision)
+        made = provenance(weights, encoder)
+        encoding = Encoding(manifest, recipe, encoder, options.patches, threads, made, interruption)
+        return job.run(encoding, shards, progress)
 
 
-def clamp_threads(asked: int | None) -> int:
-    """Threads to use: those asked for, but no more than the process may run on."""
-    return max(1, min(asked or usable_cpus(), usable_cpus()))
-
-
-def _existing(
-    out: Path, recipe: Recipe, rows: Sequence[ImageRow], allow_failures: int
-) -> ExtractResult:
-    """Accept an output that is what would be made now, to the last value; refuse any other."""
-    try:
-        check(out)
-        with FeatureCache(out) as cache:
-            differences = _differences(cache, recipe, rows, allow_failures)
-            device = cache.provenance.get("device", "")
-            result = ExtractResult(
-                len(cache), cache.patches, 0, 0.0, cache.failures, recipe.weights, device
-            )
-    except CacheError as error:
-        raise UsageError(
-            f"{error} (the output exists already: choose another --out, or give --overwrite)"
-        ) from error
-    if differences:
-        raise UsageError(
-            f"{out}: exists and is not what was asked for (asked for, found): "
-            f"{'; '.join(differences)}: choose another --out, or give --overwrite"
-        )
-    log.info("%s: already complete", out)
-    return result
-
-
-def _differences(
-    cache: FeatureCache, recipe: Recipe, rows: Sequence[ImageRow], allow_failures: int
-) -> list[str]:
-    differences = recipe.differences(cache.recipe)
-    failed = {failure.image_id for failure in cache.failures}
-    if cache.images.rows() != [row for row in rows if row.image_id not in failed]:
-        differences.append("images: the manifest's are not those of the cache")
-    if len(failed) > allow_failures:
-        differences.append(f"images without features: at most {allow_failures}, {len(failed)}")
-    return differences
-
-
-def _provenance(weights: Weights, encoder: PatchEncoder) -> dict[str, str]:
+def provenance(weights: Weights, encoder: PatchEncoder) -> dict[str, str]:
+    """When, where and with what features are made."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "software": f"patch-feature-pipeline {version('patch-feature-pipeline')}",
@@ -184,89 +156,60 @@ def _provenance(weights: Weights, encoder: PatchEncoder) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class _Run:
-    """One extraction: the parts that its steps share."""
+class _Job:
+    """One extraction: what is asked for, and where it goes."""
 
-    manifest: Path
+    out: Path
+    rows: Sequence[ImageRow]
     recipe: Recipe
-    encoder: PatchEncoder
+    folder: ShardFolder
     options: ExtractOptions
-    provenance: dict[str, str]
 
-    def to(self, out: Path, rows: Sequence[ImageRow], progress: Progress) -> ExtractResult:
-        folder = ShardFolder(out, self.recipe)
-        size = self.options.images_per_shard or IMAGES_PER_SHARD[self.encoder.device.type]
-        shards = folder.plan(rows, size)
-        known = KnownFeatures(folder.sound_files())
-        pending = [shard for shard in shards if not is_done(shard)]
-        missing = list(unknown_rows(pending, known))
-        if len(missing) < len(rows):
-            log.info("%d of %d images are encoded already", len(rows) - len(missing), len(rows))
-        began = time.perf_counter()
-        with progress(len(rows), len(rows) - len(missing)) as advance:
-            results = self._encoded(missing)
-            for shard in pending:
-                self._write(shard, known, results, advance)
+    def is_done_already(self) -> bool:
+        """Whether the output exists and is what is asked for; another one is refused."""
+        if not self.out.exists() or self.options.overwrite:
+            return False
+        check_existing(self.out, self.recipe, self.rows, self.options.allow_failures)
+        log.info("%s: already complete", self.out)
+        return True
+
+    def run(self, encoding: Encoding, shards: Sequence[Shard], progress: Progress) -> ExtractResult:
+        known = KnownFeatures(self.recipe)
+        known.add_all(self.folder.files())
+        encoded = encoding.fill(shards, known, progress)
         known.close()
-        seconds = time.perf_counter() - began
-        failures = self._failures(shards)
-        self._publish(out, shards, failures)
-        folder.keep_only(out)
-        with FeatureCache(out) as cache:
-            return ExtractResult(
-                images=len(cache),
-                patches=cache.patches,
-                encoded=len(missing) - len(failures),
-                seconds=seconds,
-                failures=failures,
-                weights=self.recipe.weights,
-                device=self.encoder.device_name,
-            )
+        failures = self._publish(shards, encoding.provenance)
+        self.folder.keep_only_output(shards)
+        return self.result(encoded.images - len(failures), encoded.seconds)
 
-    def _encoded(self, rows: Sequence[ImageRow]) -> Iterator[ImageFeatures | Failure]:
-        workers = clamp_threads(self.options.threads)
-        images = ahead(self._load, rows, workers, window=2 * workers)
-        return encode_stream(images, self.encoder, self.options.patches.patch_size)
-
-    def _load(self, row: ImageRow) -> ImageFeatures | Failure:
-        return load_image(image_path(self.manifest, row), row, self.options.patches)
-
-    def _write(
-        self,
-        shard: Shard,
-        known: KnownFeatures,
-        results: Iterator[ImageFeatures | Failure],
-        advance: Callable[[int], object],
-    ) -> None:
-        with write_cache(shard.path, self.recipe, self.provenance, shard.place) as writer:
-            for row in shard.rows:
-                if row in known:
-                    writer.append(row, *known.get(row))
-                    continue
-                result = next(results)
-                if isinstance(result, Failure):
-                    writer.fail(result)
-                else:
-                    writer.append(row, result.features, result.coords)
-                advance(1)
-
-    def _failures(self, shards: Sequence[Shard]) -> list[Failure]:
+    def _publish(self, shards: Sequence[Shard], made: Mapping[str, str]) -> list[Failure]:
         failures = []
         for shard in shards:
             with FeatureCache(shard.path) as cache:
                 failures += cache.failures
-        return failures
-
-    def _publish(self, out: Path, shards: Sequence[Shard], failures: list[Failure]) -> None:
-        listing = out.with_name(f"{out.stem}.failures.csv")
+        listing = self.out.with_name(f"{self.out.stem}.failures.csv")
         if failures:
             write_table(listing, Failure._fields, failures)
         else:
             listing.unlink(missing_ok=True)
-        total = sum(len(shard.rows) for shard in shards)
+        total = len(self.rows)
         if len(failures) == total or len(failures) > self.options.allow_failures:
             raise PipelineError(_failure_message(listing, failures, total))
-        merge([shard.path for shard in shards], out, self.provenance)
+        merge([shard.path for shard in shards], self.out, made)
+        return failures
+
+    def result(self, encoded: int = 0, seconds: float = 0.0) -> ExtractResult:
+        """What the output holds."""
+        with FeatureCache(self.out) as cache:
+            return ExtractResult(
+                images=len(cache),
+                patches=cache.patches,
+                encoded=encoded,
+                seconds=seconds,
+                failures=cache.failures,
+                weights=self.recipe.weights,
+                device=cache.provenance.get("device", ""),
+            )
 
 
 def _failure_message(listing: Path, failures: list[Failure], total: int) -> str:

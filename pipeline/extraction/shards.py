@@ -1,25 +1,14 @@
-"""The shard folder of an extraction: what is done, what can be reused, what remains."""
+"""The shard folder of an extraction: what is done, what remains, what outlives it."""
 
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cache import (
-    CacheError,
-    FeatureCache,
-    ImageRow,
-    ImageTable,
-    Recipe,
-    RecipeError,
-    ShardPlace,
-    check,
-)
+from cache import CacheError, FeatureCache, ImageRow, ImageTable, Recipe, ShardPlace, check
+from cache.files import clear_unfinished, link_durably
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +23,20 @@ class Shard:
     place: ShardPlace
     rows: Sequence[ImageRow]
 
+    def is_done(self) -> bool:
+        """Whether its file is sound and holds every image that could be encoded.
+
+        Images that failed are tried again, so a shard with failures is not done.
+        """
+        if not self.path.is_file():
+            return False
+        try:
+            check(self.path)
+            with FeatureCache(self.path) as cache:
+                return cache.shard == self.place and cache.images.rows() == list(self.rows)
+        except CacheError:
+            return False
+
 
 class ShardFolder:
     """The folder beside an output where its shards wait to be merged.
@@ -44,9 +47,9 @@ class ShardFolder:
     """
 
     def __init__(self, out: Path, recipe: Recipe) -> None:
-        self._root = out.with_name(out.name + ".shards")
-        self._fingerprint = recipe.fingerprint
-        self.path = self._root / recipe.fingerprint[:16]
+        self._out = out
+        self.root = out.with_name(out.name + ".shards")
+        self.path = self.root / recipe.fingerprint[:16]
 
     def plan(self, rows: Sequence[ImageRow], images_per_shard: int) -> list[Shard]:
         """Divide a manifest into shards."""
@@ -61,81 +64,41 @@ class ShardFolder:
             for number, start in enumerate(starts)
         ]
 
-    def sound_files(self) -> list[Path]:
-        """The shards of this recipe whose every value is right; any other file is removed."""
-        sound = []
-        for path in sorted(self.path.glob("*.h5")):
-            try:
-                check(path)
-                self._check_recipe(path)
-                sound.append(path)
-            except CacheError as error:
-                log.warning("discarding a shard, its images are encoded again: %s", error)
-                path.unlink()
-        return sound
+    def files(self) -> list[Path]:
+        """Files that may hold features of this recipe: shards, and the output of an earlier run."""
+        found = sorted(self.path.glob("*.h5"))
+        if self._out.is_file() and not any(file.samefile(self._out) for file in found):
+            found.append(self._out)
+        return found
 
-    def _check_recipe(self, path: Path) -> None:
-        with FeatureCache(path) as cache:
-            if cache.fingerprint != self._fingerprint:
-                raise RecipeError(f"{path}: made by another recipe than its folder's name says")
+    def clear_unfinished(self) -> None:
+        """Remove the half-written files of killed runs; the caller holds the output's lock."""
+        clear_unfinished(self._out)
+        for file in self.root.rglob(".*.part"):
+            file.unlink(missing_ok=True)
 
-    def keep_only(self, merged: Path) -> None:
-        """Replace the shards by a second name of the merged cache, which takes no space.
+    def keep_only_output(self, done: Sequence[Shard] = ()) -> None:
+        """Replace the shards by a second name of the output, which takes no space.
 
-        It survives the deletion of the output, which Snakemake does before it runs a job again:
-        when images are added or touched, only what is new is encoded. What other recipes left
-        unfinished stays; the second name of an output that this one replaced does not.
+        It survives the deletion of the output, which Snakemake does before it runs a job again,
+        and if a job was killed: when images are added or touched, only what is new is encoded.
+        What other recipes left unfinished stays; the second name of an output that this one
+        replaced does not. On a file system without hard links the shards `done` stay instead.
         """
-        for folder in self._root.iterdir():
-            if folder == self.path or {file.name for file in folder.glob("*.h5")} == {_MERGED}:
-                shutil.rmtree(folder)
-        self.path.mkdir()
+        keep = {shard.path.name for shard in done}
         try:
-            (self.path / _MERGED).hardlink_to(merged)
+            link_durably(self.path / _MERGED, self._out)
+            keep = {_MERGED}  # only now, as a job that is killed may lose its output
         except OSError as error:
-            log.debug("%s: no second name can be kept (%s)", merged, error)
-            self.path.rmdir()
-            if not any(self._root.iterdir()):
-                self._root.rmdir()
+            log.debug("%s: no second name can be kept (%s)", self._out, error)
+        for file in self.path.glob("*.h5"):
+            if file.name not in keep:
+                file.unlink()
+        for folder in self.root.iterdir():
+            if folder != self.path and {file.name for file in folder.glob("*.h5")} == {_MERGED}:
+                shutil.rmtree(folder)
 
-
-def is_done(shard: Shard) -> bool:
-    """Whether a sound file holds the features of every image of the shard."""
-    if not shard.path.is_file():
-        return False
-    with FeatureCache(shard.path) as cache:
-        return cache.shard == shard.place and cache.images.rows() == list(shard.rows)
-
-
-class KnownFeatures:
-    """Features found in shards of the same recipe, by the content of their image."""
-
-    def __init__(self, files: Sequence[Path]) -> None:
-        self._places: dict[str, tuple[Path, int]] = {}
-        self._open: FeatureCache | None = None
-        for path in files:
-            with FeatureCache(path) as cache:
-                for position, digest in enumerate(cache.images["sha256"].tolist()):
-                    self._places[digest] = (path, position)
-
-    def __contains__(self, row: ImageRow) -> bool:
-        return row.sha256 in self._places
-
-    def get(self, row: ImageRow) -> tuple[NDArray[np.floating], NDArray[np.int32]]:
-        """Features (n, D) and coordinates (n, 2) of an image."""
-        path, position = self._places[row.sha256]
-        if self._open is None or self._open.path != path:
-            self.close()
-            self._open = FeatureCache(path)
-        return self._open.sequence(position), self._open.coords(position)
-
-    def close(self) -> None:
-        """Close the file that was read last."""
-        if self._open is not None:
-            self._open.close()
-            self._open = None
-
-
-def unknown_rows(shards: Sequence[Shard], known: KnownFeatures) -> Iterator[ImageRow]:
-    """The images of some shards that must be encoded, in order."""
-    return (row for shard in shards for row in shard.rows if row not in known)
+    def is_tidy(self) -> bool:
+        """Whether no run left anything here, but for the second name of the output."""
+        left = [*self.path.glob("*.h5"), *self.root.glob("lock"), *self.root.rglob(".*.part")]
+        return not any(file.name != _MERGED for file in left)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.schema import Failure, ImageRow
-from pipeline.dataset.images import ImageError, decode
+from pipeline.dataset.images import ImageError, decode, image_content
 from pipeline.extraction.patches import cut, extend, grid
 from pipeline.extraction.recipe import PatchOptions
 
@@ -57,18 +57,16 @@ class ImageFeatures:
 def load_image(path: Path, row: ImageRow, options: PatchOptions) -> ImageFeatures | Failure:
     """Read one image, once, and lay its grid; or say why it cannot be used."""
     try:
-        data = path.read_bytes()
-        found = hashlib.sha256(data).hexdigest()
-        if found != row.sha256:
-            raise ImageError(
-                f"content changed since it was indexed (SHA-256 {found[:12]}…, "
-                f"manifest {row.sha256[:12]}…): index the data set again"
-            )
-        pixels = decode(data)
+        with image_content(path) as data:
+            found = hashlib.sha256(data).hexdigest()
+            if found != row.sha256:
+                raise ImageError(
+                    f"content changed since it was indexed (SHA-256 {found[:12]}…, "
+                    f"manifest {row.sha256[:12]}…): index the data set again"
+                )
+            pixels = decode(data, (row.width, row.height))
         height, width = pixels.shape[:2]
         coords = grid(width, height, options.patch_size, options.stride, options.edge)
-    except OSError as error:
-        return Failure(row.image_id, row.path, f"cannot be read ({error.strerror})")
     except ImageError as error:
         return Failure(row.image_id, row.path, str(error))
     return ImageFeatures(row, coords, extend(pixels, coords, options.patch_size))

@@ -9,6 +9,12 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from pipeline.errors import UsageError
 
 
+MAX_PARAMETERS = 1 << 28
+"""Numbers that a classifier may learn: 1 GiB of them."""
+
+_LIMITS = {"feature_dim": 65536, "projection": 8192, "hidden": 8192, "layers": 16}
+
+
 @dataclass(frozen=True)
 class ClassifierSizes:
     """The sizes of the classifier.
@@ -20,6 +26,9 @@ class ClassifierSizes:
         layers: LSTM layers on top of each other.
         bidirectional: whether the sequence is read from both ends.
         dropout: fraction of values dropped after the projection and before the logit.
+
+    Raises:
+        UsageError: a size is out of range, or not of its type.
     """
 
     feature_dim: int
@@ -30,11 +39,31 @@ class ClassifierSizes:
     dropout: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("feature_dim", "projection", "hidden", "layers"):
-            if not 1 <= getattr(self, name) <= 65536:
-                raise UsageError(f"{name} is {getattr(self, name)}, expected 1 to 65536")
-        if not 0 <= self.dropout < 1:
-            raise UsageError(f"dropout is {self.dropout}, expected at least 0 and less than 1")
+        for name, most in _LIMITS.items():
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= most:
+                raise UsageError(f"{name} is {value!r:.40}, expected 1 to {most}")
+        if type(self.bidirectional) is not bool:
+            raise UsageError(f"bidirectional is {self.bidirectional!r:.40}, expected true or false")
+        if type(self.dropout) not in (int, float) or not 0 <= self.dropout < 1:
+            raise UsageError(
+                f"dropout is {self.dropout!r:.40}, expected at least 0 and less than 1"
+            )
+        if self.parameters > MAX_PARAMETERS:
+            raise UsageError(
+                f"the classifier would have {self.parameters:,} parameters, expected at most "
+                f"{MAX_PARAMETERS:,}: choose a smaller hidden, projection or layers"
+            )
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the classifier learns."""
+        directions = 2 if self.bidirectional else 1
+        width = directions * self.hidden
+        # Four gates, each with two kernels and, in PyTorch, two biases.
+        first = 4 * width * (self.projection + self.hidden + 2)
+        further = 4 * width * (width + self.hidden + 2) * (self.layers - 1)
+        return (self.feature_dim + 1) * self.projection + first + further + width + 1
 
 
 class LstmClassifier(nn.Module):

@@ -157,7 +157,7 @@ def fit_lstm(
 
 def load_study(cache: Path, splits: Path, positive: str | None) -> Study:
     """Read a cache, whole and checked, and the splits of its images."""
-    with FeatureCache(cache, check_seal=True) as file:
+    with FeatureCache(cache, seal="whole") as file:
         features = file.load()  # (P, D)
         rows = file.images.rows()
         absent = {failure.image_id for failure in file.failures}

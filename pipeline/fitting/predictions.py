@@ -8,8 +8,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline.dataset.manifest import MAX_IMAGES, parse_number
 from pipeline.errors import UsageError
+from pipeline.splits.table import MAX_FOLDS
 from pipeline.tables import read_table
+from pipeline.user_file import printable, read_file
+
+MAX_RECORD_BYTES = 1 << 20
+"""Bytes of `fit.json`: it has 1 KB."""
 
 
 class Prediction(NamedTuple):
@@ -108,11 +114,12 @@ def read_fits(folder: Path) -> tuple[FitRecord, list[Prediction]]:
 
 def _read_record(path: Path) -> FitRecord:
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(read_file(path, MAX_RECORD_BYTES))
         record = FitRecord(**{**values, "labels": tuple(values["labels"])})
         _check_types(record)
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise UsageError(f"{path}: not the record of a fit ({error}): fit again") from error
+        reason = printable(str(error))
+        raise UsageError(f"{path}: not the record of a fit ({reason}): fit again") from error
     # A copy of a folder would count its images twice.
     if path.parent.name != f"fold{record.fold}":
         raise UsageError(
@@ -124,12 +131,17 @@ def _read_record(path: Path) -> FitRecord:
 
 def _check_types(record: FitRecord) -> None:
     for field in fields(record):
+        value = getattr(record, field.name)
         expected = _TYPES.get(field.name, str)
-        if not isinstance(getattr(record, field.name), expected):
-            raise TypeError(f"{field.name} is {getattr(record, field.name)!r:.40}")
-    if len(record.labels) != 2 or not all(isinstance(label, str) for label in record.labels):
-        raise ValueError(f"labels are {record.labels!r:.80}, expected two")
-    if not 0 <= record.fold < record.folds:
+        # In Python, true and false are whole numbers too.
+        if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
+            raise TypeError(f"{field.name} is {value!r:.40}")
+        if isinstance(value, str) and not value.isprintable():
+            raise ValueError(f"{field.name} is {value[:80]!r}")
+    labels = record.labels
+    if len(labels) != 2 or not all(isinstance(one, str) and one.isprintable() for one in labels):
+        raise ValueError(f"labels are {labels!r:.80}, expected two")
+    if not 0 <= record.fold < record.folds <= MAX_FOLDS:
         raise ValueError(f"fold is {record.fold} of {record.folds}")
 
 
@@ -145,10 +157,11 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 
 
 def _read_predictions(path: Path, record: FitRecord) -> list[Prediction]:
-    predictions = [
-        _prediction(f"{path}, line {line}", row, record)
-        for line, row in read_table(path, PREDICTION_COLUMNS)
-    ]
+    predictions: list[Prediction] = []
+    for line, row in read_table(path, PREDICTION_COLUMNS):
+        predictions.append(_prediction(f"{path}, line {line}", row, record))
+        if len(predictions) > MAX_IMAGES:
+            raise UsageError(f"{path}: more than {MAX_IMAGES:,} predictions")
     if file_sha256(path) != record.predictions_sha256:
         raise UsageError(f"{path}: was changed after it was made: fit again")
     return predictions
@@ -156,7 +169,8 @@ def _read_predictions(path: Path, record: FitRecord) -> list[Prediction]:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _prediction(where: str, row: Mapping[str, str], record: FitRecord) -> Prediction:
@@ -165,8 +179,8 @@ def _prediction(where: str, row: Mapping[str, str], record: FitRecord) -> Predic
         prediction = Prediction(
             **{
                 **values,
-                "magnification": int(row["magnification"]),
-                "fold": int(row["fold"]),
+                "magnification": parse_number(row["magnification"], "magnification", where),
+                "fold": parse_number(row["fold"], "fold", where),
                 "probability": float(row["probability"]),
             }  # type: ignore[arg-type]  # the three numbers replace their text
         )

@@ -29,9 +29,8 @@ class Groups:
     @classmethod
     def of(cls, names: Sequence[str], labels: Sequence[str]) -> Self:
         """Group images by `names`; `labels` are theirs, both of length N."""
-        groups, of_image = np.unique(names, return_inverse=True)
-        classes, of_label = np.unique(labels, return_inverse=True)
-        counts = np.zeros((len(groups), len(classes)), np.int64)
+        of_image, of_label = _numbered(names), _numbered(labels)
+        counts = np.zeros((len(set(names)), len(set(labels))), np.int64)
         np.add.at(counts, (of_image, of_label), 1)
         return cls(of_image, counts)
 
@@ -39,6 +38,13 @@ class Groups:
     def per_label(self) -> NDArray[np.int64]:
         """(C,) how many groups hold each label."""
         return np.asarray(np.count_nonzero(self.counts, axis=0))
+
+
+def _numbered(names: Sequence[str]) -> NDArray[np.int64]:
+    """(N,) the position of each name among the sorted ones."""
+    # An array of text would be as wide as its longest element.
+    positions = {name: i for i, name in enumerate(sorted(set(names)))}
+    return np.array([positions[name] for name in names], np.int64)
 
 
 def assign_tests(groups: Groups, folds: int, seed: Sequence[int]) -> Iterator[NDArray[np.int64]]:

@@ -24,6 +24,8 @@ GROUPINGS = ("case", "slide", "image")
 
 MAX_VAL_FRACTION = 0.5
 
+MAX_LABELS = 100
+
 _TRIES = 8
 """Assignments of test parts for which validation parts are sought."""
 
@@ -57,6 +59,8 @@ def make_splits(
     rows = sorted(rows)
     names = groups_of(rows, group_by)
     labels = [row.label for row in rows]
+    if len(set(labels)) > MAX_LABELS:
+        raise UsageError(f"{len(set(labels))} labels, expected at most {MAX_LABELS}")
     groups = Groups.of(names, labels)
     _check_enough(groups, sorted(set(labels)), folds, group_by)
     for tests in islice(assign_tests(groups, folds, [seed]), _TRIES):

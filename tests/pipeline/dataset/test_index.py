@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.dataset import index
+from pipeline.dataset import images, index
 from pipeline.dataset.index import examine_dataset, index_dataset, write_problems
 from pipeline.dataset.manifest import image_path, read_manifest
 from pipeline.errors import PipelineError, UsageError
@@ -142,9 +142,9 @@ class TestClassFolders:
     def test_the_folders_give_label_slide_and_case(self, classes):
         found = {row.image_id: (row.label, row.slide, row.case) for row in run(classes).rows}
         assert found == {
-            "benign/s1/a": ("benign", "s1", "s1"),
-            "malignant/s2/b": ("malignant", "s2", "s2"),
-            "malignant/c": ("malignant", "", ""),
+            "benign__s1__a": ("benign", "s1", "s1"),
+            "malignant__s2__b": ("malignant", "s2", "s2"),
+            "malignant__c": ("malignant", "", ""),
         }
 
     def test_the_innermost_folder_is_the_slide(self, classes):
@@ -221,7 +221,7 @@ class TestProblems:
         assert run(classes).problems == []
 
     def test_a_file_that_is_too_large_is_not_read(self, classes, monkeypatch):
-        monkeypatch.setattr(index, "MAX_BYTES", 10_000)
+        monkeypatch.setattr(images, "MAX_BYTES", 10_000)
         with (classes / "benign" / "huge.png").open("wb") as file:
             file.truncate(10_001)
         result = run(classes)
@@ -233,14 +233,14 @@ class TestProblems:
         result = run(classes)
         assert kinds(result) == {"z.bmp": "repeat"}
         assert "../data/benign/s1/a.png" in result.problems[0].reason
-        assert "benign/s1/a" in ids(result)
+        assert "benign__s1__a" in ids(result)
 
     def test_the_same_pixels_under_two_labels_leave_all_of_them_out(self, classes):
         draw(classes / "malignant" / "s2" / "z.png", 0)
         draw(classes / "malignant" / "s2" / "zz.png", 0)
         result = run(classes)
         assert kinds(result) == {"a.png": "conflict", "z.png": "conflict", "zz.png": "conflict"}
-        assert ids(result) == ["malignant/c", "malignant/s2/b"]
+        assert ids(result) == ["malignant__c", "malignant__s2__b"]
 
     def test_the_same_bytes_in_another_shape_are_not_a_repeat(self, classes):
         for name, size in (("x.png", (32, 40)), ("y.png", (40, 32))):
@@ -319,7 +319,7 @@ class TestProblems:
     def test_a_label_lost_to_damage_is_left_to_the_list_of_problems(self, classes):
         (classes / "benign" / "s1" / "a.png").write_bytes(b"")
         result = run(classes)
-        assert ids(result) == ["malignant/c", "malignant/s2/b"]
+        assert ids(result) == ["malignant__c", "malignant__s2__b"]
         assert kinds(result) == {"a.png": "unreadable"}
 
 
@@ -340,8 +340,8 @@ class TestTable:
     def test_path_and_label_are_enough(self, images):
         rows = self.run(images, "path,label", "x/b.png,no", "./x/a.png,yes").rows
         assert [(r.image_id, r.path, r.label, r.slide, r.case, r.magnification) for r in rows] == [
-            ("x/a", "../data/x/a.png", "yes", "", "", 0),
-            ("x/b", "../data/x/b.png", "no", "", "", 0),
+            ("x__a", "../data/x/a.png", "yes", "", "", 0),
+            ("x__b", "../data/x/b.png", "no", "", "", 0),
         ]
 
     def test_the_other_columns_are_taken_and_the_case_defaults_to_the_slide(self, images):
@@ -360,7 +360,7 @@ class TestTable:
     def test_a_file_that_is_not_there_is_listed(self, images):
         result = self.run(images, "path,label", "x/a.png,yes", "x/b.png,no", "x/c.png,no")
         assert kinds(result) == {"c.png": "unreadable"}
-        assert "no such file" in result.problems[0].reason
+        assert "No such file" in result.problems[0].reason
 
     def test_an_id_that_is_given_twice_is_listed(self, images):
         draw(images / "x" / "c.png", 9)

@@ -14,11 +14,12 @@ HEADER = ",".join(ImageRow._fields)
 
 TEXT = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20)
 NAME = TEXT.filter(bool)
+IDS = NAME.filter(lambda name: name not in (".", "..") and not set(name) & set("/\\"))
 NUMBER = st.integers(0, 2**31 - 1)
 ROWS = st.lists(
     st.builds(
         ImageRow,
-        image_id=NAME,
+        image_id=IDS,
         path=NAME,
         label=NAME,
         subtype=TEXT,
@@ -82,7 +83,7 @@ def test_a_repeated_image_is_refused_with_both_lines(tmp_path):
 
 
 @pytest.mark.parametrize("column", ["magnification", "width", "height"])
-@pytest.mark.parametrize("text", ["x", "-1", "1.5", "1_0", "+1", "100X", "١"])
+@pytest.mark.parametrize("text", ["x", "-1", "1.5", "1_0", "+1", "100X", "١", "9" * 4096])
 def test_what_is_not_a_number_is_refused_by_line_and_column(tmp_path, column, text):
     path = manifest(tmp_path, ROW, ROW._replace(image_id="b", **{column: text}))
     with pytest.raises(UsageError, match=rf"manifest\.csv, line 3: {column} is "):
@@ -99,10 +100,15 @@ def test_a_blank_size_is_refused(tmp_path, column):
     ("column", "value", "message"),
     [
         ("image_id", "", "image_id is empty"),
+        ("image_id", "a/b", "is not a file name"),
+        ("image_id", "..", "is not a file name"),
+        ("image_id", "a\\b", "is not a file name"),
+        ("image_id", "é" * 101, "202 bytes, expected at most 200"),
         ("path", "", "path is empty"),
         ("label", "", "label is empty"),
         ("sha256", "abc", "is not 64 hexadecimal digits"),
         ("width", 2**31, "out of range"),
+        ("width", 10**18 - 1, "out of range"),
         ("slide", "a\x07b", "cannot be shown"),
     ],
 )
@@ -110,6 +116,19 @@ def test_a_row_that_the_format_does_not_allow_is_refused_by_line(tmp_path, colum
     path = manifest(tmp_path, ROW._replace(**{column: value}))
     with pytest.raises(ImageTableError, match=rf"manifest\.csv, line 2: .*{message}"):
         read_manifest(path)
+
+
+def test_an_id_may_be_as_long_as_the_name_of_a_file(tmp_path):
+    row = ROW._replace(image_id="é" * 100)
+    assert read_manifest(manifest(tmp_path, row)) == [row]
+
+
+def test_a_manifest_of_too_many_images_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.dataset.manifest.MAX_IMAGES", 2)
+    rows = [ROW._replace(image_id=name) for name in "abc"]
+    assert len(read_manifest(manifest(tmp_path, *rows[:2]))) == 2
+    with pytest.raises(UsageError, match="more than 2 images"):
+        read_manifest(manifest(tmp_path, *rows))
 
 
 def test_an_empty_manifest_is_refused(tmp_path):

@@ -1,6 +1,9 @@
 """Stage one: right features, in order, each image once, whatever happens to a run."""
 
+import logging
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from pipeline.extraction import extract as stage
 from pipeline.extraction.encoder import PatchEncoder, choose_device, choose_precision
 from pipeline.extraction.extract import ExtractOptions, clamp_threads, extract
 from pipeline.extraction.recipe import PatchOptions
+from pipeline.interrupts import StoppedError
 from pipeline.torchvision_shim import import_torchvision
 from pipeline.weights.weights_file import load_weights
 
@@ -102,12 +106,16 @@ def test_features_do_not_depend_on_batches_threads_or_order(weights_file, side):
 
 
 class Counting(PatchEncoder):
-    """Counts the patches that it encodes, and stops the run after some."""
+    """Counts the patches that it encodes, and stops the run or sends it a signal after some."""
 
     encoded = 0
     limit = 10**9
+    signal_at = 10**9
 
     def encode(self, patches):
+        if Counting.encoded >= Counting.signal_at:
+            Counting.signal_at = 10**9
+            os.kill(os.getpid(), signal.SIGTERM)
         if Counting.encoded + len(patches) > Counting.limit:
             raise KeyboardInterrupt
         Counting.encoded += len(patches)
@@ -117,7 +125,7 @@ class Counting(PatchEncoder):
 @pytest.fixture
 def counting(monkeypatch):
     monkeypatch.setattr(stage, "PatchEncoder", Counting)
-    Counting.encoded, Counting.limit = 0, 10**9
+    Counting.encoded, Counting.limit, Counting.signal_at = 0, 10**9, 10**9
     return Counting
 
 
@@ -141,6 +149,87 @@ def test_an_interrupted_run_resumes_and_gives_the_same_bytes(study, weights_file
     assert content(study / "f.h5") == content(study / "whole.h5")
     (kept,) = (study / "f.h5.shards").rglob("*.h5")
     assert kept.samefile(study / "f.h5"), "the shards take space twice"
+
+
+def test_a_terminated_run_keeps_every_image_that_was_encoded(study, weights_file, counting):
+    extract(study / "manifest.csv", weights_file, study / "whole.h5", options())
+    counting.encoded, counting.signal_at = 0, 17
+    with pytest.raises(
+        StoppedError, match=r"SIGTERM: 5 of 8 images are encoded and kept"
+    ) as raised:
+        extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+    assert raised.value.exit_code == 128 + signal.SIGTERM
+    assert not (study / "f.h5").exists()
+    first = counting.encoded
+    extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+    assert counting.encoded == 32, f"{counting.encoded - 32} patches twice, {first} at first"
+    assert content(study / "f.h5") == content(study / "whole.h5")
+
+
+def test_a_run_killed_before_it_had_tidied_up_is_tidied_by_the_next(
+    study, weights_file, monkeypatch
+):
+    def die(self, shards):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.ShardFolder, "keep_only_output", die)
+        with pytest.raises(KeyboardInterrupt):
+            extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+    (study / ".f.h5.abc.part").touch()
+    assert extract(study / "manifest.csv", weights_file, study / "f.h5", options()).encoded == 0
+    (kept,) = (study / "f.h5.shards").rglob("*.h5")
+    assert kept.samefile(study / "f.h5")
+    assert not list(study.rglob("*.part"))
+
+
+def test_a_complete_output_in_a_folder_without_write_permission_is_accepted(
+    study, weights_file, monkeypatch
+):
+    extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+
+    def refuse(*arguments):
+        raise AssertionError("the folder is written")
+
+    monkeypatch.setattr(stage, "locked", refuse)
+    assert extract(study / "manifest.csv", weights_file, study / "f.h5", options()).images == 8
+
+
+def test_a_replaced_image_is_the_only_one_encoded_again_and_is_named(
+    study, weights_file, counting, caplog
+):
+    """By content: the date of the file says the opposite here."""
+    extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+    old = (study / "image002.png").stat()
+    new = write_image(study / "image002.png", 99)
+    os.utime(study / "image002.png", ns=(old.st_atime_ns, old.st_mtime_ns))
+    os.utime(study / "image005.png")
+    rows = read_manifest(study / "manifest.csv")
+    rows[2] = rows[2]._replace(sha256=new.sha256)
+    write_manifest(study / "manifest.csv", rows)
+    with pytest.raises(UsageError, match=r"sha256 of image002: '\w+', '\w+'"):
+        extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+    counting.encoded = 0
+    with caplog.at_level(logging.INFO):
+        replacing = options(overwrite=True)
+        extract(study / "manifest.csv", weights_file, study / "f.h5", replacing)
+    assert counting.encoded == 4
+    assert "1 images have changed and are encoded again: image002" in caplog.text
+
+
+def test_an_output_of_other_images_is_refused_with_each_difference(study, weights_file):
+    extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+    rows = read_manifest(study / "manifest.csv")
+    new = write_image(study / "new.png", 99)
+    relabelled = [row._replace(label="x") for row in rows]
+    for changed, message in (
+        ([*rows[1:], new], r"1 images only in the manifest \(new\); 1 images only in the cache"),
+        (rows[::-1], "images: in another order"),
+        (relabelled, r"label of image000: 'x', 'benign' and in 7 more images \(`pipeline cache re"),
+    ):
+        write_manifest(study / "manifest.csv", changed)
+        with pytest.raises(UsageError, match=message):
+            extract(study / "manifest.csv", weights_file, study / "f.h5", options())
 
 
 def test_a_finished_run_is_not_repeated(study, weights_file, counting):
@@ -225,13 +314,26 @@ def test_a_finished_run_leaves_the_unfinished_shards_of_another_recipe(
     assert kept.samefile(study / "f.h5"), "an output that was replaced still takes space"
 
 
-def test_a_file_system_without_hard_links_keeps_nothing(study, weights_file, monkeypatch):
+def test_a_file_system_without_hard_links_keeps_the_shards(
+    study, weights_file, counting, monkeypatch
+):
     def refuse(self, target):
         raise OSError("not supported")
 
     monkeypatch.setattr("pathlib.Path.hardlink_to", refuse)
     extract(study / "manifest.csv", weights_file, study / "f.h5", options())
-    assert not (study / "f.h5.shards").exists()
+    before = content(study / "f.h5")
+    (study / "f.h5").unlink()
+    counting.encoded = 0
+    extract(study / "manifest.csv", weights_file, study / "f.h5", options())
+    assert counting.encoded == 0
+    assert content(study / "f.h5") == before
+    assert len(list((study / "f.h5.shards").rglob("*.h5"))) == 3
+    new = write_image(study / "new.png", 99)._replace(case="c9", slide="s9")
+    write_manifest(study / "manifest.csv", [*read_manifest(study / "manifest.csv"), new])
+    replacing = options(overwrite=True)
+    assert extract(study / "manifest.csv", weights_file, study / "f.h5", replacing).encoded == 1
+    assert len(list((study / "f.h5.shards").rglob("*.h5"))) == 3, "shards of the old plan stayed"
 
 
 def test_an_output_that_is_damaged_is_not_taken_for_done(study, weights_file):

@@ -1,7 +1,9 @@
 """Images go through the stream in order, each with its own features, in bounded memory."""
 
 import hashlib
+import os
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cache import Failure, ImageRow
-from pipeline.ahead import ahead
+from pipeline.ahead import Budget, ahead
+from pipeline.dataset.images import MAX_BYTES
 from pipeline.extraction.recipe import PatchOptions
 from pipeline.extraction.stream import ImageFeatures, encode_stream, load_image
 
@@ -89,6 +92,39 @@ def test_an_error_in_a_thread_reaches_the_consumer():
         list(ahead(lambda n: 1 // n, [1, 0, 1], 2, 2))
 
 
+@settings(max_examples=20)
+@given(st.lists(st.integers(0, 12), max_size=20), st.integers(1, 10))
+def test_results_ahead_stay_within_the_budget_unless_one_alone_exceeds_it(costs, budget):
+    lock, held = threading.Lock(), []
+
+    def work(cost):
+        with lock:
+            held.append(cost)
+            assert sum(held) <= budget or len([c for c in held if c]) == 1
+        return cost
+
+    for cost, result in zip(costs, ahead(work, costs, 4, 8, lambda c: c, budget), strict=True):
+        assert result == cost
+        with lock:
+            held.remove(cost)
+
+
+def test_a_budget_is_never_overdrawn_and_given_back():
+    budget, lock, held = Budget(10), threading.Lock(), [0]
+
+    def work(amount):
+        with budget.reserve(amount):
+            with lock:
+                held[0] += min(amount, 10)
+                assert held[0] <= 10
+            time.sleep(0.0001)
+            with lock:
+                held[0] -= min(amount, 10)
+        return amount
+
+    assert list(ahead(work, [3, 9, 50, 1, 10, 7] * 20, 6, 12)) == [3, 9, 50, 1, 10, 7] * 20
+
+
 def write_image(path: Path, width: int = 64, height: int = 64) -> str:
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
@@ -97,7 +133,8 @@ def write_image(path: Path, width: int = 64, height: int = 64) -> str:
 
 def test_a_loaded_image_has_its_grid_and_pixels(tmp_path):
     digest = write_image(tmp_path / "a.png", 70, 40)
-    loaded = load_image(tmp_path / "a.png", row("a", digest), PatchOptions(32, 32))
+    sized = row("a", digest)._replace(width=70, height=40)
+    loaded = load_image(tmp_path / "a.png", sized, PatchOptions(32, 32))
     assert isinstance(loaded, ImageFeatures)
     assert loaded.coords.tolist() == [[0, 0], [32, 0]]
     np.testing.assert_array_equal(loaded.pixels, np.asarray(Image.open(tmp_path / "a.png")))
@@ -114,3 +151,38 @@ def test_an_image_that_cannot_be_used_costs_itself_only(tmp_path):
         failure = load_image(path, row("a", sha256), options)
         assert isinstance(failure, Failure)
         assert reason in failure.reason
+
+
+def test_an_image_of_another_size_than_its_row_says_is_refused_before_it_is_decoded(
+    tmp_path, monkeypatch
+):
+    digest = write_image(tmp_path / "a.png")
+    monkeypatch.setattr(Image.Image, "tobytes", None)  # what decoding ends with
+    for width, height in ((65, 64), (64, 63), (2**31 - 1, 2**31 - 1)):
+        forged = row("a", digest)._replace(width=width, height=height)
+        failure = load_image(tmp_path / "a.png", forged, PatchOptions(32, 32))
+        assert isinstance(failure, Failure)
+        assert f"64×64 pixels, but {width}×{height} in the manifest" in failure.reason
+
+
+def test_changed_content_is_told_before_anything_of_it_is_believed(tmp_path):
+    write_image(tmp_path / "a.png", 70, 70)
+    failure = load_image(tmp_path / "a.png", row("a", "f" * 64), PatchOptions(32, 32))
+    assert isinstance(failure, Failure)
+    assert "content changed since it was indexed" in failure.reason
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir], ids=["pipe", "folder"])
+def test_what_is_no_file_is_not_waited_for(tmp_path, make):
+    make(tmp_path / "a.png")
+    failure = load_image(tmp_path / "a.png", row("a"), PatchOptions(32, 32))
+    assert isinstance(failure, Failure)
+    assert "cannot be read" in failure.reason
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    failure = load_image(tmp_path / "a.png", row("a"), PatchOptions(32, 32))
+    assert isinstance(failure, Failure)
+    assert "expected at most 536,870,912" in failure.reason

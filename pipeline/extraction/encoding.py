@@ -1,0 +1,135 @@
+"""Encode images into shards, and keep what is done whatever stops it."""
+
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache import CacheWriter, Failure, ImageRow, Recipe, write_cache
+from pipeline.ahead import ahead, usable_cpus
+from pipeline.dataset.manifest import image_path
+from pipeline.extraction.encoder import PatchEncoder
+from pipeline.extraction.known import KnownFeatures
+from pipeline.extraction.recipe import PatchOptions
+from pipeline.extraction.shards import Shard
+from pipeline.extraction.stream import ImageFeatures, encode_stream, load_image
+from pipeline.interrupts import Interruption
+from pipeline.progress import Progress
+
+log = logging.getLogger(__name__)
+
+PIXELS_AHEAD = 256_000_000
+"""Pixels of decoded images that may wait for the encoder, 3 bytes each."""
+
+STOPPING = "stopping after this image"
+
+
+def clamp_threads(asked: int | None) -> int:
+    """Threads to use: those asked for, but no more than the process may run on."""
+    return max(1, min(asked or usable_cpus(), usable_cpus()))
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What was encoded now: how many images, failures among them, in how many seconds."""
+
+    images: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How images become shards.
+
+    Attributes:
+        manifest: the file that the images' paths are relative to.
+        recipe: of the features.
+        encoder: the network.
+        patches: how an image is cut.
+        threads: that decode.
+        provenance: of the shards.
+        interruption: looked at after every image.
+    """
+
+    manifest: Path
+    recipe: Recipe
+    encoder: PatchEncoder
+    patches: PatchOptions
+    threads: int
+    provenance: Mapping[str, str]
+    interruption: Interruption
+
+    def fill(self, shards: Sequence[Shard], known: KnownFeatures, progress: Progress) -> Encoded:
+        """Bring every shard to the disk, with features that are known or encoded now.
+
+        Raises:
+            StoppedError: a signal came; what was encoded until then is on the disk.
+            PublishError: a shard cannot be written; those before it are on the disk.
+        """
+        pending = [shard for shard in shards if not shard.is_done()]
+        missing = [row for shard in pending for row in shard.rows if row not in known]
+        total = sum(len(shard.rows) for shard in shards)
+        _report(total, missing, known)
+        began = time.perf_counter()
+        with (
+            progress(total, total - len(missing)) as advance,
+            closing(self._encoded(missing)) as results,
+        ):
+            left = len(missing)
+            for shard in pending:
+                left -= self._write(shard, known, results, advance)
+                if self.interruption:
+                    done = f"{total - left} of {total} images are encoded and kept"
+                    raise self.interruption.error(f"{done}: the same command goes on from there")
+        return Encoded(len(missing), time.perf_counter() - began)
+
+    def _encoded(self, rows: Sequence[ImageRow]) -> Generator[ImageFeatures | Failure, None, None]:
+        images = ahead(
+            self._load,
+            rows,
+            self.threads,
+            window=2 * self.threads,
+            cost=lambda row: row.width * row.height,
+            budget=PIXELS_AHEAD,
+        )
+        yield from encode_stream(images, self.encoder, self.patches.patch_size)
+
+    def _load(self, row: ImageRow) -> ImageFeatures | Failure:
+        return load_image(image_path(self.manifest, row), row, self.patches)
+
+    def _write(
+        self,
+        shard: Shard,
+        known: KnownFeatures,
+        results: Iterator[ImageFeatures | Failure],
+        advance: Callable[[int], object],
+    ) -> int:
+        """Publish a shard, of fewer images if a signal comes; how many were encoded for it."""
+        encoded = 0
+        with write_cache(shard.path, self.recipe, self.provenance, shard.place) as writer:
+            for row in shard.rows:
+                if row in known:
+                    writer.append(row, *known.get(row))
+                elif not self.interruption:
+                    _append(writer, row, next(results))
+                    encoded += 1
+                    advance(1)
+        return encoded
+
+
+def _append(writer: CacheWriter, row: ImageRow, result: ImageFeatures | Failure) -> None:
+    if isinstance(result, Failure):
+        writer.fail(result)
+    else:
+        writer.append(row, result.features, result.coords)
+
+
+def _report(total: int, missing: Sequence[ImageRow], known: KnownFeatures) -> None:
+    if len(missing) < total:
+        log.info("%d of %d images are encoded already", total - len(missing), total)
+    changed = known.changed(missing)
+    if changed:
+        some = ", ".join(changed[:3]) + (", …" if len(changed) > 3 else "")
+        log.info("%d images have changed and are encoded again: %s", len(changed), some)
