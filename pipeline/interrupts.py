@@ -43,7 +43,8 @@ def watch_signals(note: str) -> Iterator[Interruption]:
     A handler that raises would do so inside HDF5 as well, which does not survive it: whoever
     writes a cache does it in here. `note` is shown when the first signal comes. Signals that are
     ignored, as SIGHUP is under nohup, stay so. Outside of the main thread, signals cannot be
-    caught and keep their effect.
+    caught and keep their effect. After a first signal, the default action stays in place: the
+    process is expected to end, and Python's own handler would disturb that.
     """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
@@ -62,5 +63,6 @@ def watch_signals(note: str) -> Iterator[Interruption]:
     try:
         yield interruption
     finally:
-        for caught, handler in before.items():
-            signal.signal(caught, handler)
+        if not interruption:
+            for caught, handler in before.items():
+                signal.signal(caught, handler)

@@ -1,16 +1,18 @@
-"""Write safetensors files whose bytes depend on their content alone; look at one before opening it."""
+"""Safetensors files: write one whose bytes depend on its content alone; look before opening one."""
 
 import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from cache.files import publish
 from pipeline.errors import UsageError
-from pipeline.user_file import check_file
+from pipeline.user_file import check_file, printable
 
 MAX_BYTES = 1 << 31
 """Larger files are refused: a classifier has 1 GiB at most, all of VGG16 has 553 MB."""
@@ -65,3 +67,18 @@ def check_safetensors(path: Path) -> None:
             f"{path}: not a safetensors file, or truncated (its header has {header:,} bytes, "
             f"expected at most {MAX_HEADER:,})"
         )
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read what the header says of the file, and no array.
+
+    Raises:
+        UsageError: it is no safetensors file.
+    """
+    check_safetensors(path)
+    try:
+        with safe_open(path, framework="np") as opened:
+            file: Any = opened  # the package declares no types for its methods
+            return file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"{path}: no safetensors file ({printable(str(error))})") from error

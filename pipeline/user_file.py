@@ -1,4 +1,4 @@
-"""What is asked of a file of unknown origin before it is opened, and of its text before it is shown."""
+"""Files of unknown origin: what is asked before one is opened, and before its text is shown."""
 
 import stat
 from pathlib import Path
@@ -57,6 +57,6 @@ def read_file(path: Path, most: int) -> bytes:
 
 
 def printable(text: str, most: int = 200) -> str:
-    """At most `most` characters of `text`, with what cannot be shown, or is not Unicode, as escapes."""
+    """At most `most` characters of `text`; those that cannot be shown become escapes."""
     shown = text[:most] + ("…" if len(text) > most else "")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)

@@ -61,14 +61,16 @@ def bare(data: bytes) -> bytes:
     Raises:
         ImageError: it has several pages or frames.
         ValueError: its structure is damaged, or beyond all bounds.
-        struct.error: as `ValueError`.
     """
-    if data.startswith(_PNG_SIGNATURE):
-        return _bare_png(data)
-    if data.startswith(b"\xff\xd8\xff"):
-        return _bare_jpeg(data)
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return _bare_tiff(data)
+    try:
+        if data.startswith(_PNG_SIGNATURE):
+            return _bare_png(data)
+        if data.startswith(b"\xff\xd8\xff"):
+            return _bare_jpeg(data)
+        if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return _bare_tiff(data)
+    except (struct.error, OverflowError) as error:
+        raise ValueError("it is cut short, or points beyond its end") from error
     return data
 
 
@@ -129,7 +131,7 @@ class _Layout(NamedTuple):
     """How numbers and directories of a TIFF file are written: `struct` formats, and bytes."""
 
     order: str
-    count: str
+    number: str
     entry: str
     offset: str
     offset_at: int
@@ -140,7 +142,7 @@ class _Entry(NamedTuple):
     """An entry of a directory as it is in the file, its number of values and the first."""
 
     raw: bytes
-    count: int
+    values: int
     first: int
 
 
@@ -152,7 +154,7 @@ def _bare_tiff(data: bytes) -> bytes:
     _check_tiff_layout(entries)
     padded = data + b"\0" * (-len(data) % 8)
     directory = [
-        struct.pack(order + layout.count, len(entries)),
+        struct.pack(order + layout.number, len(entries)),
         *(entry.raw for _, entry in sorted(entries.items())),
         struct.pack(order + layout.offset, 0),
     ]
@@ -164,8 +166,8 @@ def _bare_tiff(data: bytes) -> bytes:
 def _kept_entries(data: bytes, layout: _Layout) -> Iterator[tuple[int, _Entry]]:
     """The entries of the first directory that say how pixels are stored, each tag once."""
     (at,) = struct.unpack_from(layout.order + layout.offset, data, layout.offset_at)
-    (entries,) = struct.unpack_from(layout.order + layout.count, data, at)
-    at += struct.calcsize("=" + layout.count)
+    (entries,) = struct.unpack_from(layout.order + layout.number, data, at)
+    at += struct.calcsize("=" + layout.number)
     size = struct.calcsize("=" + layout.entry) + layout.inline
     (following,) = struct.unpack_from(layout.order + layout.offset, data, at + entries * size)
     if following:
@@ -217,5 +219,5 @@ def _check_tiff_layout(entries: Mapping[int, _Entry]) -> None:
 
 def _check_parts(entries: Mapping[int, _Entry], tags: tuple[int, int], expected: int) -> None:
     for tag in tags:
-        if tag in entries and entries[tag].count > expected * _MAX_PLANES:
-            raise ValueError(f"tag {tag} has {entries[tag].count} values, expected {expected}")
+        if tag in entries and entries[tag].values > expected * _MAX_PLANES:
+            raise ValueError(f"tag {tag} has {entries[tag].values} values, expected {expected}")

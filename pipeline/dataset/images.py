@@ -26,7 +26,7 @@ MIN_SIDE = 32
 """The least width and height: VGG16 halves its input five times, so less leaves no position."""
 
 MAX_PIXELS_A_BYTE = 1000
-"""More than that no compression of RGB pixels gives, except of blank ones by formats made for it."""
+"""No compression gives more, unless the pixels are blank and the method made for such."""
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 """File name endings of images, in lower case."""

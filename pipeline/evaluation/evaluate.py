@@ -14,7 +14,7 @@ from cache.files import publish
 from pipeline.errors import UsageError
 from pipeline.evaluation.headline import heading
 from pipeline.evaluation.metrics import THRESHOLD, Metrics, measure
-from pipeline.fitting.predictions import FitRecord, Prediction, read_fits
+from pipeline.fitting.predictions import FitRecord, Prediction, check_models, read_fits
 
 Key = TypeVar("Key", int, str)
 
@@ -109,10 +109,11 @@ def evaluate(fits: Path, out: Path, note: str = "") -> Evaluation:
         note: a line that is kept with the numbers.
 
     Raises:
-        UsageError: the folds are incomplete, or do not belong together.
+        UsageError: the folds are incomplete, or do not belong together, or a model to its fold.
         PublishError: `out` cannot be written.
     """
     record, predictions = read_fits(fits)
+    check_models(fits)
     evaluation = evaluate_predictions(record, predictions, note)
     with publish(out) as temporary:
         temporary.write_text(evaluation.to_json())

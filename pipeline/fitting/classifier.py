@@ -8,7 +8,6 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from pipeline.errors import UsageError
 
-
 MAX_PARAMETERS = 1 << 28
 """Numbers that a classifier may learn: 1 GiB of them."""
 

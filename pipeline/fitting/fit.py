@@ -276,6 +276,7 @@ def _write_record(path: Path, study: Study, options: FitOptions, fold: int, seco
         manifest_sha256=study.manifest_sha256,
         splits_sha256=study.splits_sha256,
         predictions_sha256=file_sha256(path.with_name("predictions.csv")),
+        model_sha256=file_sha256(path.with_name("model.safetensors")),
         options=dataclasses.asdict(options),
         seconds=round(seconds, 3),
     )

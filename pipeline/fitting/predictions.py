@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from pipeline.dataset.manifest import MAX_IMAGES, parse_number
 from pipeline.errors import UsageError
+from pipeline.safetensors_file import read_metadata
 from pipeline.splits.table import MAX_FOLDS
 from pipeline.tables import read_table
 from pipeline.user_file import printable, read_file
@@ -52,6 +53,7 @@ class FitRecord:
         manifest_sha256: of the cache's image table.
         splits_sha256: of the file of splits.
         predictions_sha256: of the file `predictions.csv` beside it.
+        model_sha256: of the file `model.safetensors` beside it.
         options: of the fit.
         seconds: that the fold took.
     """
@@ -67,12 +69,13 @@ class FitRecord:
     manifest_sha256: str
     splits_sha256: str
     predictions_sha256: str
+    model_sha256: str
     options: Mapping[str, Any]
     seconds: float
 
     def same_study(self, other: "FitRecord") -> bool:
         """Whether two folds belong to one study, fitted in one way."""
-        own = ("fold", "predictions_sha256", "seconds")
+        own = ("fold", "predictions_sha256", "model_sha256", "seconds")
         return all(
             getattr(self, field.name) == getattr(other, field.name)
             for field in fields(self)
@@ -110,6 +113,24 @@ def read_fits(folder: Path) -> tuple[FitRecord, list[Prediction]]:
         raise UsageError(f"{folder}: folds {missing} of {first.folds} are missing: fit them")
     tables = [_read_predictions(path / "predictions.csv", found[path]) for path in in_order]
     return first, [prediction for table in tables for prediction in table]
+
+
+def check_models(folder: Path) -> None:
+    """Check that each fold's model is the one that made its predictions.
+
+    Raises:
+        UsageError: it is not there, was fitted to features of another recipe, or was changed.
+    """
+    for path in sorted(folder.glob("fold*/fit.json")):
+        record, model = _read_record(path), path.with_name("model.safetensors")
+        found = read_metadata(model).get("fingerprint", "none")
+        if found != record.fingerprint:
+            raise UsageError(
+                f"{model}: for features of the recipe {printable(found, 12)}, but the predictions "
+                f"beside it are of {record.fingerprint[:12]}…: fit again"
+            )
+        if file_sha256(model) != record.model_sha256:
+            raise UsageError(f"{model}: is not the model that was fitted here: fit again")
 
 
 def _read_record(path: Path) -> FitRecord:

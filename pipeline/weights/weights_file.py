@@ -102,7 +102,8 @@ def load_weights(path: Path) -> Weights:
     stated = metadata.get("arrays_sha256", sha256)
     if stated != sha256:
         raise UsageError(
-            f"{path}: damaged: the arrays have SHA-256 {sha256}, the file says {printable(stated)}: "
+            f"{path}: damaged: the arrays have SHA-256 {sha256}, "
+            f"the file says {printable(stated)}: "
             "copy or obtain it again"
         )
     name = _verified_name(metadata.get("name", ""), sha256)
@@ -177,8 +178,9 @@ def read_safetensors(
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from error
     except SafetensorError as error:
+        reason = printable(str(error))
         raise UsageError(
-            f"{path}: not a safetensors file, or truncated ({printable(str(error))}): obtain one with "
+            f"{path}: not a safetensors file, or truncated ({reason}): obtain one with "
             "`pipeline weights --out FILE`"
         ) from error
 

@@ -120,5 +120,5 @@ def test_a_tiff_without_a_second_page_but_with_thumbnails_is_one_image():
 def test_a_chunk_that_a_decoder_must_know_and_nobody_knows_is_refused():
     chunk = struct.pack(">I4s", 0, b"ABCD") + struct.pack(">I", zlib.crc32(b"ABCD"))
     data = FILES["png"]
-    with pytest.raises(ImageError, match="damaged image .*ABCD"):
+    with pytest.raises(ImageError, match=r"damaged image .*ABCD"):
         decode(data[:33] + chunk + data[33:])

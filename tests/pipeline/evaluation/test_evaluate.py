@@ -24,6 +24,7 @@ def record(**changes) -> FitRecord:
         "manifest_sha256": "0" * 64,
         "splits_sha256": "0" * 64,
         "predictions_sha256": "0" * 64,
+        "model_sha256": "0" * 64,
         "options": {},
         "seconds": 1.0,
     }

@@ -151,7 +151,18 @@ def test_an_interrupted_run_resumes_and_gives_the_same_bytes(study, weights_file
     assert kept.samefile(study / "f.h5"), "the shards take space twice"
 
 
-def test_a_terminated_run_keeps_every_image_that_was_encoded(study, weights_file, counting):
+@pytest.fixture
+def handlers():
+    """Puts the handlers of signals back, which stay at their default after a signal."""
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for caught, handler in before.items():
+        signal.signal(caught, handler)
+
+
+def test_a_terminated_run_keeps_every_image_that_was_encoded(
+    study, weights_file, counting, handlers
+):
     extract(study / "manifest.csv", weights_file, study / "whole.h5", options())
     counting.encoded, counting.signal_at = 0, 17
     with pytest.raises(

@@ -13,7 +13,7 @@ from pipeline.errors import UsageError
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.fitting.fit import FitOptions, fit_lstm
 from pipeline.fitting.model_file import load_model
-from pipeline.fitting.predictions import read_fits
+from pipeline.fitting.predictions import check_models, read_fits
 from pipeline.fitting.training import TrainOptions, predict_logits
 from pipeline.splits.make import make_splits
 from pipeline.splits.table import write_splits
@@ -254,6 +254,23 @@ def test_tampered_results_are_refused_by_name(study, name, old, new, message):
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(UsageError, match=message):
         read_fits(study / "fits")
+
+
+def test_the_model_of_other_features_or_of_another_fit_is_refused(study):
+    fit(study)
+    check_models(study / "fits")
+    first, second = (study / f"fits/fold{k}/model.safetensors" for k in (0, 1))
+    own = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(UsageError, match=r"fold0/model.*not the model that was fitted here"):
+        check_models(study / "fits")
+    fingerprint = make_recipe(feature_dim=DIM).fingerprint.encode()
+    first.write_bytes(own.replace(fingerprint, b"0" * 64))
+    with pytest.raises(UsageError, match=r"of the recipe 0{12}…, but .* are of [0-9a-f]{12}…"):
+        check_models(study / "fits")
+    first.unlink()
+    with pytest.raises(UsageError, match=r"fold0/model\.safetensors"):
+        check_models(study / "fits")
 
 
 def test_a_model_file_that_is_none_is_refused(study):
