@@ -1,8 +1,16 @@
 """The tree of errors of the feature cache."""
 
 
+def printable(text: str) -> str:
+    """`text` with what cannot be shown as escapes: a forged file may command a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class CacheError(Exception):
     """Anything that is wrong with a cache, a shard, or the way they are used."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class CacheFormatError(CacheError):

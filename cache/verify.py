@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.errors import CacheDamagedError, CacheError
+from cache.errors import CacheDamagedError, CacheError, printable
 from cache.file_seal import SEAL_BROKEN, file_seal_fits
 from cache.reader import FeatureCache
 from cache.schema import check_row
@@ -50,7 +50,7 @@ def content_fits(cache: FeatureCache) -> bool:
 
 def _violations(part: Callable[[FeatureCache], list[str]], cache: FeatureCache) -> list[str]:
     try:
-        return [f"{cache.path}: {line}" for line in part(cache)]
+        return [printable(f"{cache.path}: {line}") for line in part(cache)]
     except CacheError as error:
         return [str(error)]
 

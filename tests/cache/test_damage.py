@@ -125,6 +125,18 @@ def test_a_changed_value_is_found(path, dataset, index, value, message):
         cache.load()
 
 
+def test_a_forged_text_cannot_command_a_terminal(path):
+    change(path, format="\x1b[2J\n")
+    for message in verify(path):
+        assert message.isprintable()
+    with h5py.File(path, "r+") as file:
+        file["images/label"][0] = b"\x1b[2J"
+        file["images/image_id"][0] = b"\x1b[2J"
+    with pytest.raises(CacheFormatError) as raised:
+        FeatureCache(path)
+    assert str(raised.value).isprintable()
+
+
 def test_every_violation_is_listed(path):
     with h5py.File(path, "r+") as file:
         file["features"][0, 0] = np.inf
