@@ -1,5 +1,6 @@
 """Stop at a signal, between two images, with everything that was computed kept."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -56,7 +57,8 @@ def watch_signals(note: str) -> Iterator[Interruption]:
         interruption.signum = signum
         for caught in before:
             signal.signal(caught, signal.SIG_DFL)
-        os.write(2, f"\n{note}; once more to stop at once\n".encode())
+        with contextlib.suppress(OSError):  # Ctrl-C ends whoever reads this, such as tee, too
+            os.write(2, f"\n{note}; once more to stop at once\n".encode())
 
     for caught in before:
         signal.signal(caught, notice)

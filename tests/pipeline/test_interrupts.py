@@ -54,6 +54,16 @@ def test_the_second_ends_the_process_at_once(name):
     assert process.returncode == -signal.Signals[name]
 
 
+def test_a_reader_of_messages_that_has_gone_disturbs_nothing():
+    """Ctrl-C at a terminal ends `tee`, which the workflow's jobs write to, as well."""
+    process = start()
+    process.stderr.close()
+    process.send_signal(signal.SIGINT)
+    with process.stdout as said:
+        assert said.read() == "stopped by SIGINT: half is done\n"
+    assert process.wait(timeout=60) == 128 + signal.SIGINT
+
+
 def test_an_ignored_signal_stays_ignored():
     """As SIGHUP is under nohup."""
     process = start(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
