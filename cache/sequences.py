@@ -1,6 +1,7 @@
 """Tell the images of a cache whose sequences are provably those that were written."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cache.errors import CacheDamagedError
 from cache.layout import sequence_digest
@@ -13,8 +14,8 @@ BLOCK_ROWS = 16384
 def damaged_images(cache: FeatureCache) -> list[int]:
     """Compare the features and coordinates of every image with its digest.
 
-    A block that cannot be read is divided until the images in it that can be read are told from
-    those that cannot.
+    A wrong checksum of HDF5's costs a whole chunk, a wrong digest one image. A block that cannot be
+    read at all is divided until the images in it that can be read are told from the others.
 
     Returns:
         The positions of the images that are damaged, in order.
@@ -48,7 +49,23 @@ def _digests(cache: FeatureCache, first: int, last: int) -> list[bytes]:
     ends = cache.stored_offsets[first : last + 1]
     if ends[0] < 0 or ends[-1] > cache.patches or (np.diff(ends) < 1).any():
         raise CacheDamagedError(f"{cache.path}: offsets of images {first} to {last} do not rise")
-    features = cache.features(ends[0], ends[-1])  # (p, D)
-    coords = cache.all_coords(ends[0], ends[-1])  # (p, 2)
+    features, coords = read_rows(cache, int(ends[0]), int(ends[-1]))
     spans = zip((ends[:-1] - ends[0]).tolist(), (ends[1:] - ends[0]).tolist(), strict=True)
     return [sequence_digest(features[a:b], coords[a:b]) for a, b in spans]
+
+
+def read_rows(
+    cache: FeatureCache, start: int, stop: int
+) -> tuple[NDArray[np.floating], NDArray[np.int32]]:
+    """Features (n, D) and coordinates (n, 2) of rows that a digest proves, or is to prove.
+
+    They are given even where the checksum of their chunk is wrong.
+
+    Raises:
+        CacheDamagedError: they cannot be read at all.
+    """
+    try:
+        return cache.features(start, stop), cache.all_coords(start, stop)
+    except CacheDamagedError:
+        features = cache.unchecked("features", start, stop)
+        return features, cache.unchecked("coords", start, stop)

@@ -13,8 +13,6 @@ from cache.reader import FeatureCache
 from cache.schema import check_row
 from cache.sequences import BLOCK_ROWS, damaged_images
 
-_NAMED = 20
-
 
 def verify(path: Path | str) -> list[str]:
     """Find every violation of the format in a file.
@@ -61,17 +59,19 @@ def _check_seal(cache: FeatureCache) -> list[str]:
 
 def _check_features(cache: FeatureCache) -> list[str]:
     digest, broken = hashlib.sha256(), 0
-    lines: list[str] = []
+    unreadable: list[str] = []
     for start in range(0, cache.patches, BLOCK_ROWS):
         try:
             block = cache.features(start, start + BLOCK_ROWS)
-        except CacheError as error:
-            lines.append(f"features, rows from {start}: {error}")
+        except CacheError:
+            stop = min(start + BLOCK_ROWS, cache.patches)
+            unreadable.append(f"features: a checksum in rows {start} to {stop} is wrong")
             continue
         digest.update(block.data)
         broken += int((~np.isfinite(block).all(axis=1)).sum())
-    if broken:
-        lines.append(f"features: {broken} of {cache.patches} rows are not finite")
+    lines = [f"features: {broken} of {cache.patches} rows are not finite"] if broken else []
+    if unreadable:
+        return unreadable + lines
     return lines + _compare("features", cache, "features_sha256", digest.hexdigest())
 
 
@@ -85,10 +85,8 @@ def _check_index(cache: FeatureCache) -> list[str]:
 
 def _check_sequences(cache: FeatureCache) -> list[str]:
     damaged = damaged_images(cache)
-    names = cache.images["image_id"][damaged[:_NAMED]].tolist() if damaged else []
-    lines = [f"image {name}: its features or coordinates are not those written" for name in names]
-    rest = len(damaged) - len(names)
-    return [*lines, f"and {rest} more images"] if rest else lines
+    names = cache.images["image_id"][damaged].tolist() if damaged else []
+    return [f"image {name}: its features or coordinates are not those written" for name in names]
 
 
 def _check_images(cache: FeatureCache) -> list[str]:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+_FAULTS_SHOWN = 20
+
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -126,8 +128,10 @@ def repair(
 
     sources = stage.Sources(manifest, weights, device, threads)
     result = stage.repair(file, sources, bar("encoding", "images"))
-    for line in result.faults:
+    for line in result.faults[:_FAULTS_SHOWN]:
         click.echo(line, err=True)
+    if len(result.faults) > _FAULTS_SHOWN:
+        click.echo(f"… and {len(result.faults) - _FAULTS_SHOWN} more faults", err=True)
     click.echo(f"{file}: {result.summary()}")
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cache import CacheError, FeatureCache, ImageRow, Recipe, RecipeError
 from cache.salvage import intact_images, proved_rows
+from cache.sequences import read_rows
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class KnownFeatures:
             self.close()
             self._open = FeatureCache(path, seal="absent")
         start, stop = self._open.stored_offsets[position : position + 2]
-        return self._open.features(start, stop), self._open.all_coords(start, stop)
+        return read_rows(self._open, int(start), int(stop))
 
     def close(self) -> None:
         """Close the file that was read last."""

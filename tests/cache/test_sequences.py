@@ -46,18 +46,36 @@ def test_a_changed_offset_costs_the_two_images_that_it_divides(path):
         assert damaged(path) == [1, 2]
 
 
-def test_a_chunk_that_cannot_be_read_costs_the_images_in_it(tmp_path, recipe):
-    lengths = [4000] * 20
-    path = write(tmp_path / "f.h5", recipe, lengths)
+@pytest.mark.parametrize("dataset", ["features", "coords"])
+def test_a_flipped_bit_costs_one_image_and_not_its_whole_chunk(tmp_path, recipe, dataset):
+    path = write(tmp_path / "f.h5", recipe, [4000] * 20)
+    with h5py.File(path) as file:
+        rows, row_bytes = file[dataset].chunks[0], file[dataset][0].nbytes
+        chunk = file[dataset].id.get_chunk_info(1)
+    data = bytearray(path.read_bytes())
+    data[chunk.byte_offset + 100 * row_bytes] ^= 8
+    path.write_bytes(data)
+    image = (rows + 100) // 4000
+    assert damaged(path) == [image]
+    lines = verify(path)
+    assert any(f"image image{image}:" in line for line in lines)
+    assert any("checksum" in line or f"{dataset} cannot be read" in line for line in lines)
+
+
+def test_a_chunk_that_is_not_there_costs_the_images_in_it(tmp_path, recipe, monkeypatch):
+    path = write(tmp_path / "f.h5", recipe, [4000] * 20)
     with h5py.File(path) as file:
         rows = file["features"].chunks[0]
-        chunk = file["features"].id.get_chunk_info(1)
-    data = bytearray(path.read_bytes())
-    data[chunk.byte_offset + 100] ^= 8
-    path.write_bytes(data)
-    first, last = rows // 4000, (2 * rows - 1) // 4000
-    assert damaged(path) == list(range(first, last + 1))
-    assert any("rows from" in line for line in verify(path))
+
+    def read(cache, start, stop):
+        if start < 2 * rows and stop > rows:
+            raise CacheDamagedError("cannot be read")
+        return cache.features(start, stop), cache.all_coords(start, stop)
+
+    with FeatureCache(path) as cache:
+        monkeypatch.setattr(module, "read_rows", read)
+        first, last = rows // 4000, (2 * rows - 1) // 4000
+        assert damaged_images(cache) == list(range(first, last + 1))
 
 
 def test_changed_digests_prove_nothing(path):

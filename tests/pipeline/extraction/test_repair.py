@@ -17,8 +17,6 @@ from pipeline.extraction.recipe import PatchOptions
 from pipeline.extraction.repair import Sources, repair
 from pipeline.weights.weights_file import publish_weights, random_weights
 
-IMAGES = 8
-
 
 class Counting(PatchEncoder):
     encoded = 0
@@ -32,7 +30,7 @@ class Counting(PatchEncoder):
 def sound(tmp_path_factory, weights_file):
     """A cache of 8 images of 4 patches, one of which failed, with one image a chunk."""
     folder = tmp_path_factory.mktemp("repair")
-    write_study(folder, images=IMAGES + 1)
+    write_study(folder, images=9)
     (folder / "image003.png").write_bytes(b"not an image")
     options = ExtractOptions(
         PatchOptions(32, 32, "drop", "float32"), "cpu", images_per_shard=3, allow_failures=1
@@ -122,10 +120,11 @@ def test_damage_where_no_value_lies_needs_no_images(study):
         assert verify(study / "f.h5") == []
 
 
-def test_a_chunk_that_cannot_be_read_is_encoded_again(study, sources):
+@pytest.mark.parametrize("dataset", ["features", "coords"])
+def test_a_wrong_checksum_costs_the_image_with_the_flipped_bit_only(study, sources, dataset):
     before = content(study / "f.h5")
-    break_chunk(study / "f.h5", "features")
-    assert repair(study / "f.h5", sources).encoded == IMAGES
+    break_chunk(study / "f.h5", dataset)
+    assert repair(study / "f.h5", sources).encoded == 1
     assert content(study / "f.h5") == before
 
 
