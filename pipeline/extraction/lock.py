@@ -49,13 +49,17 @@ def locked(out: Path, folder: Path) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):  # the lock itself goes with the handle
             path.unlink(missing_ok=True)
+            folder.rmdir()  # if it is empty
         os.close(handle)
 
 
 def _open_locked(path: Path, out: Path) -> int:
     while True:
         make_folders(path.parent)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError:
+            continue  # the last holder has just removed the empty folder
         try:
             _lock(handle, out)
             if _is_still(path, handle):  # else its last holder has just removed it

@@ -89,6 +89,7 @@ def repair(file: Path, sources: Sources | None = None, progress: Progress = sile
     rows = read_manifest(sources.manifest) if sources.manifest else []
     with _opened(file) as damaged:
         folder = ShardFolder(file, damaged.recipe)
+        had_shards = folder.root.exists()
         with locked(file, folder.root), watch_signals(STOPPING) as interruption:
             folder.clear_unfinished()
             faults = verify(file)
@@ -96,7 +97,10 @@ def repair(file: Path, sources: Sources | None = None, progress: Progress = sile
                 return Repair([], len(damaged), 0, True)
             mender = _Mender(damaged, proved_rows(damaged, rows), sources, folder, interruption)
             result = mender.mend(faults, progress)
-            folder.keep_only_output()
+            if had_shards:
+                folder.keep_only_output()
+            else:
+                folder.remove()
             return result
 
 

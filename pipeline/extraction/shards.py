@@ -102,3 +102,7 @@ class ShardFolder:
         """Whether no run left anything here, but for the second name of the output."""
         left = [*self.path.glob("*.h5"), *self.root.glob("lock"), *self.root.rglob(".*.part")]
         return not any(file.name != _MERGED for file in left)
+
+    def remove(self) -> None:
+        """Remove all of it; the caller holds the lock and has nothing left to write."""
+        shutil.rmtree(self.root)

@@ -62,12 +62,13 @@ def test_a_lock_left_by_a_killed_process_is_named_and_taken_over(out, folder, ho
     with caplog.at_level(logging.WARNING), locked(out, folder):
         assert json.loads((folder / "lock").read_text())["pid"] == os.getpid()
     assert f"left by process {holder.pid} on {socket.gethostname()}" in caplog.text
-    assert not (folder / "lock").exists()
+    assert not folder.exists()
 
 
 def test_the_lock_is_given_back_even_after_an_error(out, folder, caplog):
     with pytest.raises(ZeroDivisionError), locked(out, folder):
         raise ZeroDivisionError
+    assert not folder.exists(), "an empty folder is left"
     with caplog.at_level(logging.WARNING), locked(out, folder):
         pass
     assert caplog.text == ""

@@ -82,6 +82,7 @@ def test_a_sound_cache_is_left_alone(study):
     before = (study / "f.h5").read_bytes()
     assert repair(study / "f.h5").summary() == "sound, nothing to repair"
     assert (study / "f.h5").read_bytes() == before
+    assert not (study / "f.h5.shards").exists()
 
 
 @pytest.mark.parametrize(
@@ -107,6 +108,7 @@ def test_exactly_the_damaged_images_are_encoded_again(
     assert result.identical
     assert content(study / "f.h5") == before
     assert verify(study / "f.h5") == []
+    assert not (study / "f.h5.shards").exists(), "there was none before"
     with FeatureCache(study / "f.h5") as cache:
         assert f"{encoded} of 8 images encoded again" in cache.provenance["repaired"]
 
