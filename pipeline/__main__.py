@@ -1,5 +1,5 @@
 """`python -m pipeline`: the command line under the interpreter that is running."""
 
-from pipeline.cli import main
+from pipeline.cli import run
 
-main(prog_name="pipeline")
+run()

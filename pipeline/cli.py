@@ -2,6 +2,7 @@
 
 import logging
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -390,5 +391,13 @@ def cache() -> None:
     """Look into feature caches, compare them, correct their labels."""
 
 
+def run() -> None:
+    """Run the command line as a process of its own, which Ctrl-C no longer disturbs at its end."""
+    try:
+        main(prog_name="pipeline")
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is done and said
+
+
 if __name__ == "__main__":
-    main()
+    run()
