@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_ZERO = b"\0"
-
 
 class Disk:
     """A file for h5py's `fileobj` driver, whose operations never fail.
@@ -69,7 +67,7 @@ class Disk:
         except OSError as error:
             self._error = self._error or error
             found = b""
-        buffer[:] = found.ljust(length, _ZERO)
+        buffer[:] = found.ljust(length, b"\0")
         for at, data in self._unwritten:
             first, last = max(at, start), min(at + len(data), start + length)
             if first < last:

@@ -303,6 +303,8 @@ def _open(path: Path, seal: SealCheck) -> h5py.File:
             raise CacheDamagedError(f"{path}: {SEAL_BROKEN}: {MEND}")
         return h5py.File(path, "r")
     except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise CacheError(f"{path}: cannot be read ({os.strerror(error.errno)})") from error
         raise CacheDamagedError(
             f"{path}: damaged or cut short, it cannot be opened: copy it again, or extract again"
         ) from error

@@ -388,7 +388,7 @@ def evaluate(fits: Path, out: Path, note: str, as_json: bool) -> None:
 
 @main.group(cls=_Group, commands=VERBS)
 def cache() -> None:
-    """Look into feature caches, compare them, correct their labels."""
+    """Look into feature caches, compare them, correct their labels, mend them."""
 
 
 def run() -> None:

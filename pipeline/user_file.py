@@ -3,6 +3,7 @@
 import stat
 from pathlib import Path
 
+from cache import errors
 from pipeline.errors import UsageError
 
 
@@ -58,5 +59,4 @@ def read_file(path: Path, most: int) -> bytes:
 
 def printable(text: str, most: int = 200) -> str:
     """At most `most` characters of `text`; those that cannot be shown become escapes."""
-    shown = text[:most] + ("…" if len(text) > most else "")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return errors.printable(text[:most] + ("…" if len(text) > most else ""))

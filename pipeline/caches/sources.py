@@ -6,9 +6,9 @@ import stat
 from pathlib import Path
 
 from cache import FeatureCache, ImageRow
+from cache.errors import printable
 from pipeline.ahead import ahead, usable_cpus
 from pipeline.progress import Progress, silent
-from pipeline.user_file import printable
 
 
 def changed_images(
@@ -58,8 +58,7 @@ def _fault(root: Path, row: ImageRow) -> str | None:
         if found == row.sha256:
             return None
         fault = f"has changed: found SHA-256 {found}, expected {row.sha256}"
-    line = f"image {row.image_id}: {path}: {fault}"
-    return printable(line, len(line))
+    return printable(f"image {row.image_id}: {path}: {fault}")
 
 
 def _sha256(path: Path) -> str:

@@ -125,7 +125,7 @@ def extract(
     recipe = vgg16_recipe(options.patches, weights.name, weights.sha256, precision)
     folder = ShardFolder(out, recipe)
     job = _Job(out, rows, recipe, folder, options)
-    if job.is_done_already() and folder.is_tidy():
+    if folder.is_tidy() and job.is_done_already():
         return job.result()
     with locked(out, folder.root), watch_signals(STOPPING) as interruption:
         folder.clear_unfinished()
@@ -183,10 +183,7 @@ class _Job:
         return self.result(encoded.images - len(failures), encoded.seconds)
 
     def _publish(self, shards: Sequence[Shard], made: Mapping[str, str]) -> list[Failure]:
-        failures = []
-        for shard in shards:
-            with FeatureCache(shard.path) as cache:
-                failures += cache.failures
+        failures = [failure for shard in shards for failure in shard.failures()]
         listing = self.out.with_name(f"{self.out.stem}.failures.csv")
         if failures:
             write_table(listing, Failure._fields, failures)

@@ -145,10 +145,7 @@ class _Mender:
         size = IMAGES_PER_SHARD[encoding.encoder.device.type]
         shards = self.folder.plan(missing, size)
         encoding.fill(shards, known, progress)
-        failures = []
-        for shard in shards:
-            with FeatureCache(shard.path) as cache:
-                failures += cache.failures
+        failures = [failure for shard in shards for failure in shard.failures()]
         if failures:
             lines = [f"  {failure.path}: {failure.reason}" for failure in failures[:10]]
             raise PipelineError(

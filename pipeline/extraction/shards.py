@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache import CacheError, FeatureCache, ImageRow, ImageTable, Recipe, ShardPlace, check
+from cache import CacheError, Failure, FeatureCache, ImageRow, ImageTable, Recipe, ShardPlace, check
 from cache.files import clear_unfinished, link_durably
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,11 @@ class Shard:
                 return cache.shard == self.place and cache.images.rows() == list(self.rows)
         except CacheError:
             return False
+
+    def failures(self) -> list[Failure]:
+        """The images of a finished shard that have no features."""
+        with FeatureCache(self.path) as cache:
+            return cache.failures
 
 
 class ShardFolder:
@@ -83,14 +88,15 @@ class ShardFolder:
         It survives the deletion of the output, which Snakemake does before it runs a job again,
         and if a job was killed: when images are added or touched, only what is new is encoded.
         What other recipes left unfinished stays; the second name of an output that this one
-        replaced does not. On a file system without hard links the shards `done` stay instead.
+        replaced does not. On a file system without hard links, the shards `done` stay instead, or
+        all if none is named.
         """
-        keep = {shard.path.name for shard in done}
         try:
             link_durably(self.path / _MERGED, self._out)
             keep = {_MERGED}  # only now, as a job that is killed may lose its output
         except OSError as error:
             log.debug("%s: no second name can be kept (%s)", self._out, error)
+            keep = {shard.path.name for shard in done} or {file.name for file in self.files()}
         for file in self.path.glob("*.h5"):
             if file.name not in keep:
                 file.unlink()

@@ -1,5 +1,7 @@
 """A file that is not a sound cache is refused, and verification says all that is wrong."""
 
+import errno
+
 import h5py
 import numpy as np
 import pytest
@@ -7,10 +9,12 @@ from small_caches import write
 
 from cache import (
     CacheDamagedError,
+    CacheError,
     CacheFormatError,
     CacheIncompleteError,
     FeatureCache,
     check,
+    reader,
     verify,
 )
 from cache.file_seal import write_file_seal
@@ -123,6 +127,15 @@ def test_a_changed_value_is_found(path, dataset, index, value, message):
         check(path)
     with pytest.raises(CacheDamagedError), FeatureCache(path) as cache:
         cache.load()
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(path, monkeypatch):
+    def refuse(file):
+        raise PermissionError(errno.EACCES, "Permission denied", str(file))
+
+    monkeypatch.setattr(reader, "check_block", refuse)
+    with pytest.raises(CacheError, match=r"f\.h5: cannot be read \(Permission denied\)"):
+        FeatureCache(path)
 
 
 def test_a_forged_text_cannot_command_a_terminal(path):

@@ -1,38 +1,14 @@
 """Damaged models and fits are read or refused, never anything else, at once."""
 
 import math
-import time
 
 import pytest
 from forged_models import joined, parts_of, with_sizes, write_model
-from fuzzing import check, fuzz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
 from pipeline.fitting.model_file import load_model
-
-SEED = 20240
-COUNTS = {"model": 20_000, "fits": 5_000}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("target", COUNTS)
-def test_a_damaged_file_is_read_or_refused(tmp_path, target, figures):
-    result = fuzz(target, COUNTS[target], SEED, tmp_path)
-    figures(f"fuzzed: {target}", read=result.accepted, refused=result.refused)
-    check(result, COUNTS[target])
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("target", COUNTS)
-def test_ten_times_as_many_from_a_fresh_seed(tmp_path, target):
-    check(fuzz(target, 10 * COUNTS[target], time.time_ns(), tmp_path), 10 * COUNTS[target])
-
-
-@pytest.mark.parametrize("target", COUNTS)
-def test_a_few_of_them_take_no_time(tmp_path, target):
-    check(fuzz(target, 200, SEED, tmp_path), 200)
 
 
 @pytest.fixture(scope="module")

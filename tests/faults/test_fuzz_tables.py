@@ -2,11 +2,9 @@
 
 import csv
 import random
-import time
 
-import pytest
 from fuzz_targets import study, table
-from fuzzing import TEXT, check, fuzz, mutated
+from fuzzing import TEXT, mutated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,28 +12,6 @@ from cache import CacheError, ImageRow
 from pipeline.dataset.manifest import read_manifest
 from pipeline.errors import PipelineError
 from pipeline.splits.table import COLUMNS, ROLES, read_splits
-
-SEED = 20240
-COUNTS = {"manifest": 45_000, "splits": 30_000}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("target", COUNTS)
-def test_a_damaged_table_is_read_or_refused(tmp_path, target, figures):
-    result = fuzz(target, COUNTS[target], SEED, tmp_path)
-    figures(f"fuzzed: {target}", read=result.accepted, refused=result.refused)
-    check(result, COUNTS[target])
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("target", COUNTS)
-def test_ten_times_as_many_from_a_fresh_seed(tmp_path, target):
-    check(fuzz(target, 10 * COUNTS[target], time.time_ns(), tmp_path), 10 * COUNTS[target])
-
-
-@pytest.mark.parametrize("target", COUNTS)
-def test_a_few_of_them_take_no_time(tmp_path, target):
-    check(fuzz(target, 500, SEED, tmp_path), 500)
 
 
 def test_an_input_follows_from_its_seed():

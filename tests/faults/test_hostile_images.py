@@ -2,10 +2,8 @@
 
 import hashlib
 import os
-import time
 
 import pytest
-from fuzzing import check, fuzz
 from hostile_images import HOSTILE, black_png, plain_tiff
 from measured import GROWTH, SECONDS, run_measured
 
@@ -30,16 +28,6 @@ def test_a_hostile_image_costs_little_time_and_memory_and_is_refused_clearly(cos
     reason = HOSTILE[name][1]
     assert reason in cost.outcome
     assert not reason or cost.outcome.startswith("refused")
-
-
-@pytest.mark.slow
-def test_a_damaged_image_is_decoded_or_refused(tmp_path):
-    check(fuzz("images", 5000, 20240, tmp_path), 5000)
-
-
-@pytest.mark.exhaustive
-def test_ten_times_as_many_from_a_fresh_seed(tmp_path):
-    check(fuzz("images", 50_000, time.time_ns(), tmp_path), 50_000)
 
 
 def test_an_index_lists_hostile_images_and_keeps_the_others(tmp_path):
