@@ -23,11 +23,13 @@ from cache.merge import merge
 from cache.reader import FeatureCache
 from cache.relabel import RELABELLED, relabel
 from cache.schema import FORMAT_VERSION, Failure, ImageRow, Recipe, ShardPlace
+from cache.statistics import COLOUR_NAMES, ImageStatistics, Statistics
 from cache.table import ImageTable
 from cache.verify import check, verify
 from cache.writer import CacheWriter, write_cache
 
 __all__ = [
+    "COLOUR_NAMES",
     "FORMAT_VERSION",
     "RELABELLED",
     "CacheDamagedError",
@@ -41,12 +43,14 @@ __all__ = [
     "FeatureDifference",
     "ImageDifference",
     "ImageRow",
+    "ImageStatistics",
     "ImageTable",
     "ImageTableError",
     "PublishError",
     "Recipe",
     "RecipeError",
     "ShardPlace",
+    "Statistics",
     "UnknownImageError",
     "check",
     "compare",

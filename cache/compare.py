@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cache.reader import FeatureCache
 from cache.schema import Failure, ShardPlace
+from cache.statistics import ImageStatistics
 from cache.verify import check
 
 _BLOCK_VALUES = 2**21
@@ -42,6 +43,7 @@ class ImageDifference:
             only if they do not.
         coords: patches at another position.
         features: None if they are the same, or cannot be compared.
+        statistics: names of the statistics that differ, if both caches hold statistics.
     """
 
     image_id: str
@@ -49,6 +51,7 @@ class ImageDifference:
     patches: tuple[int, int] | None
     coords: int
     features: FeatureDifference | None
+    statistics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Comparison:
         images: images in both that differ, in A's order.
         failures: id → its two entries, None where there is none.
         failures_reordered: the same failures, in another order.
+        statistics: whether each holds statistics of its images, if only one does.
         shard: the two places, if they differ; None for a whole cache.
         provenance: key → its two texts, None where there is none. Does not count.
         format_version: the two versions, if they differ. Does not count.
@@ -78,6 +82,7 @@ class Comparison:
     images: list[ImageDifference]
     failures: Mapping[str, tuple[Failure | None, Failure | None]]
     failures_reordered: bool
+    statistics: tuple[bool, bool] | None
     shard: tuple[ShardPlace | None, ShardPlace | None] | None
     provenance: Mapping[str, tuple[str | None, str | None]]
     format_version: tuple[str, str] | None
@@ -91,7 +96,8 @@ class Comparison:
     def same(self) -> bool:
         """Whether nothing that counts differs."""
         lists = (self.only_a, self.only_b, self.moved, self.images, self.failures_reordered)
-        return not (self.recipe or self.failures or self.shard or any(lists))
+        pairs = (self.recipe, self.failures, self.statistics, self.shard)
+        return not (any(pairs) or any(lists))
 
 
 def compare(path_a: Path | str, path_b: Path | str) -> Comparison:
@@ -119,6 +125,7 @@ def compare(path_a: Path | str, path_b: Path | str) -> Comparison:
             images=list(_image_differences(a, b, pairs)),
             failures=_differing(failures_a, failures_b),
             failures_reordered=failures_a == failures_b and a.failures != b.failures,
+            statistics=_statistics_of_one(a, b),
             shard=None if a.shard == b.shard else (a.shard, b.shard),
             provenance=_differing(a.provenance, b.provenance),
             format_version=None if len(set(versions)) == 1 else versions,
@@ -127,6 +134,12 @@ def compare(path_a: Path | str, path_b: Path | str) -> Comparison:
 
 def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     return {key: (a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)}
+
+
+def _statistics_of_one(a: FeatureCache, b: FeatureCache) -> tuple[bool, bool] | None:
+    """An empty cache holds no statistics, as there is nothing to hold them of."""
+    there = a.statistics is not None, b.statistics is not None
+    return there if len(a) and len(b) and there[0] != there[1] else None
 
 
 def _without(cache: FeatureCache, other: FeatureCache) -> list[str]:
@@ -167,7 +180,9 @@ def _image_differences(
     for k, (i, j) in enumerate(zip(pairs.a.tolist(), pairs.b.tolist(), strict=True)):
         row_a, row_b = rows_a[i], rows_b[j]
         same_length = lengths_a[k] == lengths_b[k]
-        if row_a == row_b and same_length and not found.coords[k] and not found.patches[k]:
+        statistics = _differing_statistics(a, b, i, j)
+        changed = row_a != row_b or found.coords[k] or found.patches[k] or statistics
+        if same_length and not changed:
             continue
         yield ImageDifference(
             image_id=row_a.image_id,
@@ -175,7 +190,19 @@ def _image_differences(
             patches=None if same_length else (int(lengths_a[k]), int(lengths_b[k])),
             coords=int(found.coords[k]),
             features=found.features(k),
+            statistics=statistics,
         )
+
+
+def _differing_statistics(a: FeatureCache, b: FeatureCache, i: int, j: int) -> tuple[str, ...]:
+    if a.statistics is None or b.statistics is None:
+        return ()
+    mine, theirs = a.statistics[i], b.statistics[j]
+    return tuple(
+        name
+        for name in ImageStatistics._fields
+        if not np.array_equal(getattr(mine, name), getattr(theirs, name))
+    )
 
 
 class _Found:

@@ -33,9 +33,10 @@ def merge(shards: Sequence[Path], out: Path | str, provenance: Mapping[str, str]
 def _append(writer: CacheWriter, path: Path) -> None:
     with FeatureCache(path, seal="whole") as shard:
         features, coords, offsets = shard.load(), shard.all_coords(), shard.offsets
+        statistics = shard.statistics
         for i, row in enumerate(shard.images.rows()):
             span = slice(offsets[i], offsets[i + 1])
-            writer.append(row, features[span], coords[span])
+            writer.append(row, features[span], coords[span], statistics[i] if statistics else None)
         for failure in shard.failures:
             writer.fail(failure)
 

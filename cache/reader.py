@@ -1,6 +1,7 @@
 """Open a cache, check it, and give the sequences of its images."""
 
 import hashlib
+import math
 import os
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +40,15 @@ from cache.schema import (
     read_failures,
     read_place,
     read_provenance,
+)
+from cache.statistics import (
+    ATTRIBUTE,
+    COLOUR_DTYPE,
+    COLOUR_NAMES,
+    GROUP,
+    HASH_BYTES,
+    HASH_DTYPE,
+    Statistics,
 )
 from cache.table import NUMBER_DTYPE, ImageTable, decode_text
 
@@ -128,6 +138,11 @@ class FeatureCache:
         find("digests", None, images)
         for name in ImageRow._fields:
             find(f"images/{name}", None if name in TEXT_COLUMNS else NUMBER_DTYPE, images)
+        if self.has_statistics:
+            find(f"{GROUP}/colour", COLOUR_DTYPE, images, len(COLOUR_NAMES))
+            find(f"{GROUP}/perceptual_hash", HASH_DTYPE, images, HASH_BYTES)
+            find(f"{GROUP}/pixels_sha256", None, images)
+            find(f"{GROUP}/digests", None, images)
         if images == -1:
             problems.append(f"{self.path}: offsets is empty, expected at least one")
         if problems:
@@ -170,6 +185,11 @@ class FeatureCache:
             raise CacheDamagedError(
                 f"{self.path}: offsets must rise from 0 to {self.patches}, the number of patches"
             )
+        views = len(self.recipe.views)
+        if (np.diff(offsets) % views).any():
+            raise CacheDamagedError(
+                f"{self.path}: an image's patches are not those of {views} views, equally many each"
+            )
         return offsets
 
     @cached_property
@@ -199,31 +219,65 @@ class FeatureCache:
             columns[name] = decode_text(values, where) if name in TEXT_COLUMNS else values
         return ImageTable(columns)
 
-    def sequence(self, image: int | str) -> NDArray[np.floating]:
+    @property
+    def has_statistics(self) -> bool:
+        """Whether the cache declares statistics of its images."""
+        return ATTRIBUTE in self.attributes
+
+    @cached_property
+    def statistics(self) -> Statistics | None:
+        """The statistics of all images, checked; None if the cache holds none.
+
+        Raises:
+            CacheDamagedError: they are not those that were written.
+        """
+        if not self.has_statistics:
+            return None
+        names = (f"{GROUP}/{name}" for name in ("colour", "perceptual_hash", "pixels_sha256"))
+        colour, hashes, texts = (self._read(name) for name in names)
+        decoded = decode_text(texts, f"{self.path}: {GROUP}/pixels_sha256")
+        statistics = Statistics(colour, hashes, decoded)
+        self.expect(ATTRIBUTE, statistics.sha256())
+        return statistics
+
+    def sequence(self, image: int | str, view: int = 0) -> NDArray[np.floating]:
         """The features of one image.
 
         Args:
             image: its position or its id.
+            view: position of the view in the recipe's `views`.
 
         Returns:
             (n, D) float16 or float32, in scan order.
 
         Raises:
-            UnknownImageError: there is no such image.
+            UnknownImageError: there is no such image, or no such view.
         """
-        rows: NDArray[np.floating] = self._read("features", self._span(image))
+        rows: NDArray[np.floating] = self._read("features", self._span(image, view))
         return rows
 
-    def coords(self, image: int | str) -> NDArray[np.int32]:
-        """The x and y of each patch's top-left pixel of one image, (n, 2)."""
-        rows: NDArray[np.int32] = self._read("coords", self._span(image))
+    def coords(self, image: int | str, view: int = 0) -> NDArray[np.int32]:
+        """The x and y of each patch's top-left pixel of one image, (n, 2), in its view."""
+        rows: NDArray[np.int32] = self._read("coords", self._span(image, view))
         return rows
 
-    def _span(self, image: int | str) -> slice:
+    def _span(self, image: int | str, view: int) -> slice:
         position = self.images.index(image) if isinstance(image, str) else image
-        if not 0 <= position < len(self):
-            raise UnknownImageError(f"{self.path}: no image {position}, it holds {len(self)}")
-        return slice(int(self.offsets[position]), int(self.offsets[position + 1]))
+        views = len(self.recipe.views)
+        if not (0 <= position < len(self) and 0 <= view < views):
+            raise UnknownImageError(
+                f"{self.path}: no image {position} in view {view}, it holds {len(self)} images in "
+                f"{views} views"
+            )
+        start, stop = self.offsets[position : position + 2].tolist()
+        patches = (stop - start) // views
+        return slice(start + view * patches, start + (view + 1) * patches)
+
+    def all_views(self) -> NDArray[np.uint8]:
+        """Of each row of the features, the position of its view in the recipe's `views`, (P,)."""
+        views = len(self.recipe.views)
+        patches = np.repeat(np.diff(self.offsets) // views, views)  # (N · views,)
+        return np.repeat(np.tile(np.arange(views, dtype=np.uint8), len(self)), patches)
 
     def features(self, start: int = 0, stop: int | None = None) -> NDArray[np.floating]:
         """Rows `start` to `stop` of the features of all images, (P, D) if neither is given."""
@@ -239,27 +293,36 @@ class FeatureCache:
         with reading(self.path, name):
             return np.asarray(self._datasets[name][rows])
 
+    def dataset(self, name: str) -> NDArray[Any]:
+        """All of a dataset of the format, as it is in the file.
+
+        Raises:
+            CacheDamagedError: a checksum in it is wrong.
+        """
+        return self._read(name)
+
     def unchecked(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Rows `start` to `stop` of `features` or `coords` as they are in the file, right or not.
+        """Rows `start` to `stop` of a dataset as they are in the file, right or not.
 
         HDF5 refuses a whole chunk if its checksum is wrong, and with it the images that a digest
         still proves. Used only with such a proof.
         """
         dataset = self._datasets[name]
-        rows, width = dataset.chunks[0], dataset.shape[1]
+        rows, width = dataset.chunks[0], dataset.shape[1:]
         first, parts = start // rows * rows, []
         with reading(self.path, name):
             for row in range(first, stop, rows):
-                _, stored = dataset.id.read_direct_chunk((row, 0))
-                parts.append(np.frombuffer(stored, dataset.dtype, rows * width))
-        block: NDArray[Any] = np.concatenate(parts).reshape(-1, width)
+                _, stored = dataset.id.read_direct_chunk((row, *(0 for _ in width)))
+                parts.append(np.frombuffer(stored, dataset.dtype, rows * math.prod(width)))
+            block: NDArray[Any] = np.concatenate(parts).reshape(-1, *width)
         return block[start - first : stop - first]
 
     def load(self) -> NDArray[np.floating]:
         """All features (P, D), read once, after everything was checked against its digest.
 
         Raises:
-            CacheDamagedError: features, coordinates, offsets or images are not what was written.
+            CacheDamagedError: features, coordinates, offsets, images or statistics are not what
+                was written.
             CacheError: they do not fit in the memory of this machine.
         """
         _check_memory(self.path, self._datasets["features"].nbytes)
@@ -268,6 +331,7 @@ class FeatureCache:
         index = hashlib.sha256(self.all_coords().tobytes() + self.offsets.tobytes())
         self.expect("index_sha256", index.hexdigest())
         self.expect("manifest_sha256", self.images.sha256())
+        _ = self.statistics
         return features
 
     def expect(self, attribute: str, found: str) -> None:

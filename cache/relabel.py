@@ -33,8 +33,8 @@ class Changes(NamedTuple):
 def relabel(source: Path | str, rows: Sequence[ImageRow], out: Path | str) -> Changes:
     """Copy a cache, or replace it, with other labels.
 
-    Features, coordinates, offsets, the order of the images, recipe, failures, shard place,
-    paths and SHA-256 stay as they are. The `relabelled` entry of the provenance gains
+    Features, coordinates, offsets, statistics, the order of the images, recipe, failures, shard
+    place, paths and SHA-256 stay as they are. The `relabelled` entry of the provenance gains
     `<date> from <manifest_sha256 of the old image table>`; entries are separated by `; `, the
     newest is the last. Nothing is gained where nothing changes; then a cache that would be
     replaced by itself is left alone.
@@ -92,11 +92,12 @@ def _write(
     cache: FeatureCache, rows: Sequence[ImageRow], out: Path, provenance: dict[str, str]
 ) -> None:
     features_digest, index_digest = hashlib.sha256(), hashlib.sha256()
+    statistics = cache.statistics
     with write_cache(out, cache.recipe, provenance, cache.shard) as writer:
-        for row, (features, coords) in zip(rows, _sequences(cache), strict=True):
+        for i, (row, (features, coords)) in enumerate(zip(rows, _sequences(cache), strict=True)):
             features_digest.update(np.ascontiguousarray(features).data)
             index_digest.update(np.ascontiguousarray(coords).data)
-            writer.append(row, features, coords)
+            writer.append(row, features, coords, statistics[i] if statistics else None)
         for failure in cache.failures:
             writer.fail(failure)
         index_digest.update(cache.offsets.tobytes())

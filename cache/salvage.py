@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from cache.errors import CacheDamagedError
+from cache.proof import damaged_statistics
 from cache.reader import FeatureCache
 from cache.schema import ImageRow
 from cache.sequences import damaged_images
@@ -11,12 +12,21 @@ from cache.verify import content_fits
 
 
 def intact_images(cache: FeatureCache) -> list[int]:
-    """The positions of the images whose features and coordinates are those that were written."""
+    """The positions of the images of which everything but their row is as it was written."""
     try:
-        damaged = set(damaged_images(cache))
-    except CacheDamagedError:  # it is the digests of images that are damaged, or the offsets
-        return list(range(len(cache))) if content_fits(cache) else []
+        damaged = {*_damaged_sequences(cache), *damaged_statistics(cache)}
+    except CacheDamagedError:
+        return []
     return [image for image in range(len(cache)) if image not in damaged]
+
+
+def _damaged_sequences(cache: FeatureCache) -> list[int]:
+    try:
+        return damaged_images(cache)
+    except CacheDamagedError:  # it is the digests of images that are damaged, or the offsets
+        if content_fits(cache):
+            return []
+        raise
 
 
 def proved_rows(cache: FeatureCache, manifest: Sequence[ImageRow] = ()) -> list[ImageRow]:

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, Self
 from cache.errors import ImageTableError, RecipeError
 
 FORMAT_NAME = "patch-feature-cache"
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 FEATURE_DTYPES = ("float16", "float32")
+MAX_VIEWS = 255
 
 
 class ImageRow(NamedTuple):
@@ -79,7 +80,7 @@ class Recipe:
         normalisation: what is done to them before the first layer.
         precision: arithmetic of the network.
         dtype: type in which features are stored.
-        views: the versions of an image that are encoded.
+        views: the versions of an image that are encoded, one after another.
     """
 
     encoder: str
@@ -150,6 +151,8 @@ def _check_field(name: str, value: object) -> None:
     elif name == "views":
         if not isinstance(value, tuple) or not value or not all(type(v) is str for v in value):
             raise RecipeError(f"recipe: views is {value!r}, expected a list of names")
+        if len(value) > MAX_VIEWS:
+            raise RecipeError(f"recipe: {len(value)} views, expected at most {MAX_VIEWS}")
     elif type(value) is not str or not value:
         raise RecipeError(f"recipe: {name} is {value!r}, expected a name")
 

@@ -9,9 +9,11 @@ import numpy as np
 
 from cache.errors import CacheDamagedError, CacheError, printable
 from cache.file_seal import SEAL_BROKEN, file_seal_fits
+from cache.proof import damaged_statistics, stored_statistics
 from cache.reader import FeatureCache
 from cache.schema import check_row
 from cache.sequences import BLOCK_ROWS, damaged_images
+from cache.statistics import ATTRIBUTE, GROUP, joint_digest
 
 
 def verify(path: Path | str) -> list[str]:
@@ -89,6 +91,27 @@ def _check_sequences(cache: FeatureCache) -> list[str]:
     return [f"image {name}: its features or coordinates are not those written" for name in names]
 
 
+def _check_statistics(cache: FeatureCache) -> list[str]:
+    statistics = stored_statistics(cache)
+    if statistics is None:
+        return []
+    names = cache.images["image_id"]
+    lines = [f"image {names[i]}: its statistics make no sense" for i in statistics.unusable()]
+    for name in ("colour", "perceptual_hash", "pixels_sha256", "digests"):
+        try:
+            values = cache.dataset(f"{GROUP}/{name}")
+        except CacheError:
+            lines.append(f"{GROUP}/{name}: a checksum is wrong")
+            continue
+        if name == "digests":
+            lines += _compare(f"{GROUP}/digests", cache, ATTRIBUTE, joint_digest(values.tolist()))
+    try:
+        damaged = damaged_statistics(cache)
+    except CacheError as error:
+        return [*lines, str(error)]
+    return lines + [f"image {names[i]}: its statistics are not those written" for i in damaged]
+
+
 def _check_images(cache: FeatureCache) -> list[str]:
     lines = _compare("images", cache, "manifest_sha256", cache.images.sha256())
     for i, row in enumerate(cache.images.rows()):
@@ -101,7 +124,10 @@ def _check_images(cache: FeatureCache) -> list[str]:
     return lines + [f"images: id {image_id} appears more than once" for image_id in twice]
 
 
-_CHECKS = (_check_seal, _check_features, _check_index, _check_images, _check_sequences)
+_CHECKS = (
+    *(_check_seal, _check_features, _check_index, _check_images),
+    *(_check_sequences, _check_statistics),
+)
 
 
 def _compare(what: str, cache: FeatureCache, attribute: str, found: str) -> list[str]:

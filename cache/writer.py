@@ -34,6 +34,13 @@ from cache.schema import (
     canonical_json,
     check_row,
 )
+from cache.statistics import (
+    ATTRIBUTE,
+    GROUP,
+    ImageStatistics,
+    Statistics,
+    check_statistics,
+)
 from cache.table import ImageTable, encode_text
 from cache.verify import check
 
@@ -92,20 +99,27 @@ class CacheWriter:
         self._rows: list[ImageRow] = []
         self._ids: set[str] = set()
         self._failures: list[Failure] = []
+        self._statistics: list[ImageStatistics] = []
 
     def append(
-        self, row: ImageRow, features: NDArray[np.floating], coords: NDArray[np.integer]
+        self,
+        row: ImageRow,
+        features: NDArray[np.floating],
+        coords: NDArray[np.integer],
+        statistics: ImageStatistics | None = None,
     ) -> None:
         """Add one image.
 
         Args:
             row: its row of the image table.
-            features: (n, D), n ≥ 1, in scan order; rounded to the recipe's dtype.
-            coords: (n, 2), x and y of each patch's top-left pixel.
+            features: (n, D), n ≥ 1, in scan order; rounded to the recipe's dtype. If the recipe
+                has several views, those of each, one view after another, equally many.
+            coords: (n, 2), x and y of each patch's top-left pixel, in its view.
+            statistics: of its pixels; given for all images or for none.
 
         Raises:
             CacheError: the image is already there, or its arrays have another shape, or a value
-                is not finite in the recipe's dtype.
+                is not finite in the recipe's dtype, or only some images have statistics.
             OSError: the disk refused what was written before; `write_cache` turns it into a
                 `PublishError`.
         """
@@ -117,6 +131,10 @@ class CacheWriter:
             raise CacheError(f"{row.image_id}: features {features.shape}, expected (n ≥ 1, {dim})")
         if coords.shape != (len(features), 2):
             raise CacheError(f"{row.image_id}: coords {coords.shape}, expected as many as features")
+        views = len(self._recipe.views)
+        if len(features) % views:
+            raise CacheError(f"{row.image_id}: {len(features)} patches, expected {views} views")
+        self._take_statistics(row.image_id, statistics)
         stored = self._stored(row.image_id, features)
         placed = np.ascontiguousarray(coords, COORD_DTYPE)
         self._features.append(stored)
@@ -124,6 +142,12 @@ class CacheWriter:
         self._lengths.append(len(features))
         self._digests.append(sequence_digest(stored, placed))
         self._rows.append(row)
+
+    def _take_statistics(self, image_id: str, statistics: ImageStatistics | None) -> None:
+        if self._rows and (statistics is None) == bool(self._statistics):
+            raise CacheError(f"{image_id}: statistics must be given for all images or for none")
+        if statistics is not None:
+            self._statistics.append(check_statistics(statistics, f"image {image_id}"))
 
     def fail(self, failure: Failure) -> None:
         """Record an image that has no features."""
@@ -170,6 +194,8 @@ class CacheWriter:
             "provenance": canonical_json(dict(provenance)),
             "failures": canonical_json([list(failure) for failure in self._failures]),
         }
+        if self._statistics:
+            attributes[ATTRIBUTE] = self._write_statistics()
         if shard is not None:
             attributes["shard"] = canonical_json(shard._asdict())
         write_attributes(self._file, attributes)
@@ -180,3 +206,13 @@ class CacheWriter:
             column = table[name]
             is_text = name in TEXT_COLUMNS
             create_dataset(group, name, encode_text(column.tolist()) if is_text else column)
+
+    def _write_statistics(self) -> str:
+        """Their SHA-256."""
+        statistics = Statistics.stack(self._statistics)
+        group = self._file.create_group(GROUP)
+        create_dataset(group, "colour", statistics.colour)
+        create_dataset(group, "perceptual_hash", statistics.perceptual_hash)
+        create_dataset(group, "pixels_sha256", encode_text(statistics.pixels_sha256.tolist()))
+        create_dataset(group, "digests", np.array(statistics.digests(), f"S{DIGEST_LENGTH}"))
+        return statistics.sha256()

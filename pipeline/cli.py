@@ -74,6 +74,7 @@ def main(debug: bool) -> None:
       pipeline demo --out demo
       pipeline index demo --out manifest.csv
       pipeline split manifest.csv --out splits.csv
+      pipeline audit manifest.csv splits.csv
       pipeline weights --out vgg16.safetensors
       pipeline extract --manifest manifest.csv --weights vgg16.safetensors --out features.h5
       pipeline fit-lstm --cache features.h5 --splits splits.csv --out fits
@@ -173,6 +174,19 @@ def _keep_inputs(out: Path, *inputs: Path) -> None:
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the shuffling.")
 @click.option(
+    "--repeats",
+    default=1,
+    show_default=True,
+    help="Times that all is divided, with the seeds SEED, SEED + 1 and so on.",
+)
+@click.option(
+    "--stratify",
+    type=click.Choice(["label", "subtype"]),
+    default="label",
+    show_default=True,
+    help="What is spread evenly over the folds: labels, or subtypes too as far as groups allow.",
+)
+@click.option(
     "--val-fraction",
     default=0.2,
     show_default=True,
@@ -185,6 +199,8 @@ def split(
     folds: int,
     group_by: str,
     seed: int,
+    repeats: int,
+    stratify: str,
     val_fraction: float,
     official: Path | None,
 ) -> None:
@@ -192,22 +208,66 @@ def split(
 
     \b
     Example:
-      pipeline split manifest.csv --out splits.csv --folds 5 --group-by case --seed 0
+      pipeline split manifest.csv --out splits.csv --folds 5 --repeats 5 --group-by case
     """
     from pipeline.dataset.manifest import read_manifest
+    from pipeline.splits.coverage import missing_subtypes, same_repeats
     from pipeline.splits.make import make_splits, read_official
     from pipeline.splits.table import write_splits
 
     _keep_inputs(out, manifest)
+    if official is not None and (repeats, stratify) != (1, "label"):
+        raise click.UsageError(
+            "--official takes the published folds: leave out --repeats and --stratify"
+        )
     rows = read_manifest(manifest)
     if official is not None:
         splits = read_official(official, rows, seed=seed, val_fraction=val_fraction)
     else:
         splits = make_splits(
-            rows, folds=folds, group_by=group_by, seed=seed, val_fraction=val_fraction
+            rows,
+            folds=folds,
+            group_by=group_by,
+            seed=seed,
+            val_fraction=val_fraction,
+            repeats=repeats,
+            stratify=stratify,
         )
     write_splits(out, splits)
     click.echo(f"{out}: {len(rows)} images, {splits.protocol(rows)}")
+    for line in [*same_repeats(splits), *missing_subtypes(splits, rows, stratify)]:
+        click.echo(f"  {line}")
+
+
+@main.command()
+@click.argument("manifest", type=_FILE)
+@click.argument("splits", type=_FILE)
+@click.option("--cache", type=_FILE, help="Features of the images, to fit a quick classifier.")
+@click.option("--out", type=_FILE, help="Audit to write, a JSON file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON instead of the text.")
+def audit(
+    manifest: Path, splits: Path, cache: Path | None, out: Path | None, as_json: bool
+) -> None:
+    """Look for leaks in SPLITS of the images of MANIFEST, whoever made them.
+
+    SPLITS needs the columns image_id and role, and fold if there are several. Images are read and
+    compared, unless --cache holds their statistics. The exit code is 0 without a leak, 1 with one.
+
+    \b
+    Example:
+      pipeline audit manifest.csv splits.csv --cache features.h5 --out audit.json
+    """
+    from pipeline.audit.command import audit_files
+    from pipeline.progress import bar
+
+    if out is not None:
+        _keep_inputs(out, manifest, splits, *([] if cache is None else [cache]))
+    found = audit_files(
+        manifest, splits, cache, out, bar("reading", "images"), bar("comparing", "tiles")
+    )
+    click.echo(found.to_json() if as_json else found.to_text())
+    if found.leaks:
+        raise click.exceptions.Exit(1)
 
 
 @main.command()
@@ -257,6 +317,22 @@ def weights(out: Path, from_file: Path | None, random_seed: int | None) -> None:
     show_default=True,
     help="Type in which features are stored.",
 )
+@click.option(
+    "--layers",
+    help="Layers of VGG16 to pool, separated by commas: conv1_2, conv2_2, conv3_3, conv4_3, "
+    "conv5_3, pool5.  [default: pool5]",
+)
+@click.option(
+    "--pooling",
+    type=click.Choice(["mean", "mean+sd"]),
+    help="What is kept of a layer's positions: the mean, or also the standard deviation.  "
+    "[default: mean]",
+)
+@click.option(
+    "--views",
+    help="Versions of each image to encode, separated by commas: identity, flip_x, flip_y, "
+    "rot180, transpose, rot90, rot270, antitranspose.  [default: identity]",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--precision",
@@ -284,6 +360,9 @@ def extract(
     stride: int,
     edge: str,
     dtype: str,
+    layers: str | None,
+    pooling: str | None,
+    views: str | None,
     device: str,
     precision: str,
     threads: int | None,
@@ -299,12 +378,14 @@ def extract(
       pipeline extract --manifest manifest.csv --weights vgg16.safetensors --out features.h5
     """
     from pipeline.extraction import extract as stage
-    from pipeline.extraction.recipe import PatchOptions
+    from pipeline.extraction.recipe import PatchOptions, parse_names
     from pipeline.progress import bar
 
     _keep_inputs(out, manifest, weights)
     options = stage.ExtractOptions(
-        patches=PatchOptions(patch_size, stride, edge, dtype),
+        patches=PatchOptions(
+            patch_size, stride, edge, dtype, **parse_names(layers, pooling, views)
+        ),
         device=device,
         precision=precision,
         threads=threads,
@@ -320,50 +401,90 @@ def extract(
 @click.option("--splits", required=True, type=_FILE, help="Splits of `pipeline split`.")
 @click.option("--out", required=True, type=_FOLDER, help="Folder for models and predictions.")
 @click.option("--fold", type=int, help="Fit this fold only.")
-@click.option("--projection", default=128, show_default=True, help="Size before the LSTM.")
-@click.option("--hidden", default=64, show_default=True, help="Size of the LSTM's state.")
-@click.option("--layers", default=1, show_default=True, help="LSTM layers.")
+@click.option(
+    "--layers",
+    help="Layers whose features are used, such as conv2_2,conv3_3, or all "
+    "[default: conv2_2 if the cache holds it, else all].",
+)
+@click.option("--pooled", type=click.Choice(["mean", "sd"]), help="Use means or deviations only.")
+@click.option(
+    "--compression",
+    type=click.Choice(["log", "none"]),
+    default="log",
+    show_default=True,
+    help="Logarithm of features relative to their mean, or features as they are.",
+)
+@click.option(
+    "--components",
+    default=32,
+    show_default=True,
+    help="Whitened principal components that features are reduced to; 0 only scales them.",
+)
+@click.option("--projection", default=0, show_default=True, help="Learnt layer before the LSTM.")
+@click.option("--hidden", default=32, show_default=True, help="Size of the LSTM's state.")
+@click.option("--lstm-layers", default=1, show_default=True, help="LSTM layers.")
 @click.option(
     "--bidirectional/--one-direction", default=True, show_default=True, help="Read both ways."
 )
 @click.option("--dropout", default=0.3, show_default=True, help="Fraction dropped in training.")
-@click.option("--epochs", default=60, show_default=True, help="Passes over the data, at most.")
-@click.option("--min-epochs", default=20, show_default=True, help="Passes before the best one.")
-@click.option("--patience", default=10, show_default=True, help="Passes without improvement.")
+@click.option(
+    "--members",
+    default=4,
+    show_default=True,
+    help="Classifiers a fold, each stopped by another part of the training and validation images; "
+    "1 uses the validation part of the splits.",
+)
+@click.option(
+    "--steps",
+    default=0,
+    help="Steps of the optimiser [default: 100, or ten passes over the training images].",
+)
+@click.option(
+    "--checks", default=8, show_default=True, help="Looks at the images set aside for validation."
+)
 @click.option("--batch-size", default=32, show_default=True, help="Images a step.")
 @click.option("--learning-rate", default=1e-3, show_default=True, help="Of AdamW.")
 @click.option("--weight-decay", default=1e-3, show_default=True, help="Of AdamW.")
 @click.option("--seed", default=0, show_default=True, help="Seed of everything random.")
+@click.option(
+    "--target",
+    type=click.Choice(["label", "subtype"]),
+    default="label",
+    show_default=True,
+    help="What is told apart.",
+)
 @click.option("--positive", help="Label whose probability is given [default: malignant].")
+@click.option(
+    "--train-magnification",
+    default=0,
+    help="Train on images of this magnification only; all are tested [default: all].",
+)
+@click.option(
+    "--companions/--no-companions",
+    default=True,
+    show_default=True,
+    help="Fit the baselines, and the LSTM on a leaking split, beside it.",
+)
 def fit_lstm(
     cache: Path,
     splits: Path,
     out: Path,
     fold: int | None,
-    positive: str | None,
-    epochs: int,
-    min_epochs: int,
-    patience: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    seed: int,
-    **sizes: Any,  # noqa: ANN401 - handed on to FitOptions, which declares them
+    layers: str | None,
+    **choices: Any,  # noqa: ANN401 - handed on to FitOptions, which declares them
 ) -> None:
-    """Stage two: fit an LSTM classifier for each fold from the feature cache.
+    """Stage two: fit an LSTM classifier and its baselines for each fold from the feature cache.
 
     \b
     Example:
       pipeline fit-lstm --cache features.h5 --splits splits.csv --out fits --hidden 64
     """
     from pipeline.fitting import fit
-    from pipeline.fitting.training import TrainOptions
+    from pipeline.fitting.options import FitOptions
     from pipeline.progress import bar
 
-    train = TrainOptions(
-        epochs, min_epochs, patience, batch_size, learning_rate, weight_decay, seed
-    )
-    options = fit.FitOptions(train=train, positive=positive, **sizes)
+    chosen = tuple(filter(None, (layers or "").split(",")))
+    options = FitOptions(layers=chosen, **choices)
     result = fit.fit_lstm(cache, splits, out, options, fold, bar("fitting", "folds"))
     click.echo(f"{out}: {result.summary()}")
 

@@ -33,6 +33,7 @@ def describe(found: Comparison, a: str, b: str) -> dict[str, Any]:
             }
         ),
         "failures_reordered": found.failures_reordered,
+        "statistics": _pair(found.statistics),
         "shard": _pair(tuple(place and place._asdict() for place in found.shard or ())),
         "not_counted": {
             "provenance": _pairs(found.provenance),
@@ -48,6 +49,7 @@ def _describe_image(image: ImageDifference) -> dict[str, Any]:
         "patches": _pair(image.patches),
         "coords": image.coords,
         "features": image.features and image.features._asdict(),
+        "statistics": list(image.statistics),
     }
 
 
@@ -106,6 +108,8 @@ def _images(found: Comparison) -> Iterator[str]:
         f"{name}: {d.patches} patches, {_at_most(d.absolute, d.relative)}" for name, d in differing
     ]
     yield from _list(head, lines)
+    lines = [f"{i.image_id}: {', '.join(i.statistics)}" for i in found.images if i.statistics]
+    yield from _list(f"statistics differ: {len(lines)} of {found.common} images", lines)
     if not found.features_compared and found.common:
         yield "features: not compared, they have different lengths"
 
@@ -122,6 +126,9 @@ def _rest(found: Comparison) -> Iterator[str]:
     yield from _list(f"failures differ: {len(lines)}", lines)
     if found.failures_reordered:
         yield "failures: the same, in another order"
+    if found.statistics:
+        texts = ["of every image" if there else "none" for there in found.statistics]
+        yield f"statistics: {', '.join(texts)}"
     if found.shard:
         yield f"shard: {'; '.join(_place(place) for place in found.shard)}"
 

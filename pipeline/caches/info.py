@@ -36,6 +36,7 @@ def describe(path: Path) -> dict[str, Any]:
                 }
                 for name in _COUNTED
             },
+            "statistics": cache.has_statistics,
             "failures": [failure._asdict() for failure in cache.failures],
             "recipe": dataclasses.asdict(cache.recipe),
             "provenance": cache.provenance,
@@ -53,6 +54,7 @@ def to_text(description: dict[str, Any]) -> str:
         ("patches", lengths),
         ("slides, cases", f"{description['slides']}, {description['cases']}"),
         *((name, _counts(description["counts"][name])) for name in _COUNTED),
+        ("statistics", "of every image" if description["statistics"] else "none"),
         ("without features", len(description["failures"])),
         *(("recipe " + name, value) for name, value in description["recipe"].items()),
         *(("made: " + name, value) for name, value in description["provenance"].items()),

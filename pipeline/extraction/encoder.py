@@ -1,15 +1,16 @@
-"""The frozen patch encoder: VGG16's 13 convolutional layers, averaged over the last map."""
+"""The frozen patch encoder: VGG16's convolutional layers, pooled over the maps of some."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
-from pipeline.extraction.recipe import PRECISIONS, RGB_MEAN
+from pipeline.extraction.recipe import PRECISIONS, RGB_MEAN, PatchOptions
 from pipeline.torchvision_shim import import_torchvision
 from pipeline.weights.weights_file import Weights
 
@@ -61,21 +62,36 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 class PatchEncoder:
-    """VGG16 (configuration D) up to its last pooling layer, then the mean over positions.
+    """VGG16 (configuration D), and the mean (and spread) over the positions of some layers' maps.
 
-    A patch's features do not depend, to the last bit, on the patches it shares a batch with.
+    Layers after the last one that is asked for are not computed. A patch's features do not depend,
+    to the last bit, on the patches it shares a batch with.
+
+    Args:
+        weights: of the network.
+        device: where it computes.
+        precision: one of `PRECISIONS`.
+        options: name the layers and their pooling.
 
     Attributes:
         device: where it computes.
         batch_size: patches that it likes to be given at once.
     """
 
-    def __init__(self, weights: Weights, device: torch.device, precision: str) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        device: torch.device,
+        precision: str,
+        options: PatchOptions | None = None,
+    ) -> None:
+        options = options or PatchOptions()
         self.device = device
         self.batch_size = CUDA_BATCH if device.type == "cuda" else CPU_BATCH
         self._precision = precision
         self._mean = torch.tensor(RGB_MEAN, device=device)  # (3,)
-        self._layers = _layers(weights).to(device)
+        self._stages = [stage.to(device) for stage in _stages(weights, options.recipe_layers)]
+        self._with_spread = options.pooling == "mean+sd"
 
     @property
     def device_name(self) -> str:
@@ -91,14 +107,23 @@ class PatchEncoder:
             patches: (B, H, W, 3), RGB, 0 to 255, B at most `batch_size`.
 
         Returns:
-            (B, 512).
+            (B, D): the means of all layers, in the order of the network, then their standard
+            deviations if they were asked for.
         """
         with torch.inference_mode(), self._arithmetic():
             pixels = self._to_device(patches)  # (B, H, W, 3) uint8
             centred = pixels.float() - self._mean  # (B, H, W, 3)
-            maps = self._layers(centred.permute(0, 3, 1, 2))  # (B, 512, H / 32, W / 32)
-            features: torch.Tensor = maps.float().mean(dim=(2, 3))  # (B, 512)
+            features = self._pooled(centred.permute(0, 3, 1, 2))  # (B, D)
             return features[: len(patches)].cpu().numpy()
+
+    def _pooled(self, maps: torch.Tensor) -> torch.Tensor:
+        means, deviations = [], []
+        for stage in self._stages:
+            maps = stage(maps)  # (B, C, H', W')
+            means.append(maps.float().mean(dim=(2, 3)))  # (B, C)
+            if self._with_spread:
+                deviations.append(maps.float().std(dim=(2, 3), correction=0))  # (B, C)
+        return torch.cat(means + deviations, dim=1)
 
     def _to_device(self, patches: NDArray[np.uint8]) -> torch.Tensor:
         pixels = torch.from_numpy(patches)
@@ -120,16 +145,24 @@ class PatchEncoder:
             yield
 
 
-def _layers(weights: Weights) -> torch.nn.Module:
+def _stages(weights: Weights, ends: Sequence[str]) -> list[torch.nn.Module]:
+    """The network in pieces, each of which ends with one of the layers `ends`, in their order."""
+    layers = _layers(weights)
+    stops = [int(name.removeprefix("features.")) + 1 for name in ends]
+    return [layers[start:stop] for start, stop in pairwise([0, *stops])]
+
+
+def _layers(weights: Weights) -> torch.nn.Sequential:
     models = import_torchvision().models
     with torch.device("meta"):  # nothing is allocated for the classifier, which is not used
-        layers: torch.nn.Module = models.vgg16(weights=None).features
+        layers: torch.nn.Sequential = models.vgg16(weights=None).features
     state = {
         name.removeprefix("features."): _channels_last(torch.from_numpy(array))
         for name, array in weights.arrays.items()
     }
     layers.load_state_dict(state, assign=True)
-    return layers.eval().requires_grad_(False)
+    layers.eval().requires_grad_(False)
+    return layers
 
 
 def _channels_last(array: torch.Tensor) -> torch.Tensor:

@@ -91,10 +91,15 @@ class Encoding:
             rows,
             self.threads,
             window=2 * self.threads,
-            cost=lambda row: row.width * row.height,
+            cost=self._cost,
             budget=PIXELS_AHEAD,
         )
         yield from encode_stream(images, self.encoder, self.patches.patch_size)
+
+    def _cost(self, row: ImageRow) -> int:
+        """Pixels in memory: views are the same pixels seen in another way, unless they grow."""
+        copies = len(self.patches.views) if self.patches.edge == "pad" else 1
+        return row.width * row.height * copies
 
     def _load(self, row: ImageRow) -> ImageFeatures | Failure:
         return load_image(image_path(self.manifest, row), row, self.patches)
@@ -123,7 +128,7 @@ def _append(writer: CacheWriter, row: ImageRow, result: ImageFeatures | Failure)
     if isinstance(result, Failure):
         writer.fail(result)
     else:
-        writer.append(row, result.features, result.coords)
+        writer.append(row, result.features, result.coords, result.statistics)
 
 
 def _report(total: int, missing: Sequence[ImageRow], known: KnownFeatures) -> None:

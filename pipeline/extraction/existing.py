@@ -38,6 +38,9 @@ def _differences(
 ) -> list[str]:
     failed = {failure.image_id for failure in cache.failures}
     lines = recipe.differences(cache.recipe)
+    if len(cache) and not cache.has_statistics:
+        version = cache.attributes["format_version"]
+        lines.append(f"statistics of the images: of every one, none (format {version})")
     lines += _image_differences(
         [row for row in rows if row.image_id not in failed], cache.images.rows()
     )

@@ -135,7 +135,7 @@ def extract(
             return job.result()
         threads = clamp_threads(options.threads)
         torch.set_num_threads(threads)
-        encoder = PatchEncoder(weights, device, precision)
+        encoder = PatchEncoder(weights, device, precision, options.patches)
         made = provenance(weights, encoder)
         encoding = Encoding(manifest, recipe, encoder, options.patches, threads, made, interruption)
         return job.run(encoding, shards, progress)

@@ -7,7 +7,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import CacheError, FeatureCache, ImageRow, Recipe, RecipeError
+from cache import (
+    CacheError,
+    FeatureCache,
+    ImageRow,
+    ImageStatistics,
+    Recipe,
+    RecipeError,
+    Statistics,
+)
+from cache.proof import stored_statistics
 from cache.salvage import intact_images, proved_rows
 from cache.sequences import read_rows
 
@@ -18,13 +27,19 @@ class KnownFeatures:
     """The images whose features lie in some caches, each proved by its digest.
 
     From a damaged file, the images that the damage did not reach are taken.
+
+    Args:
+        recipe: of the features.
+        statistics: whether images are taken with their statistics, from files that hold them, or
+            without.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
+    def __init__(self, recipe: Recipe, *, statistics: bool = True) -> None:
+        self._recipe, self._with_statistics = recipe, statistics
         self._places: dict[str, tuple[Path, int]] = {}
         self._contents: dict[str, str] = {}
         self._open: FeatureCache | None = None
+        self._statistics: Statistics | None = None
 
     def add(self, path: Path, manifest: Sequence[ImageRow] = ()) -> None:
         """Learn what a file holds.
@@ -40,6 +55,9 @@ class KnownFeatures:
             differences = self._recipe.differences(cache.recipe)
             if differences:
                 raise RecipeError(f"{path}: made by another recipe: {'; '.join(differences)}")
+            if self._with_statistics and len(cache) and not cache.has_statistics:
+                version = cache.attributes["format_version"]
+                raise CacheError(f"{path}: holds no statistics of its images (format {version})")
             rows, intact = proved_rows(cache, manifest), intact_images(cache)
         for position in intact:
             self._places.setdefault(rows[position].sha256, (path, position))
@@ -62,14 +80,18 @@ class KnownFeatures:
         """The ids among `rows` that were known with another content."""
         return [r.image_id for r in rows if self._contents.get(r.image_id, r.sha256) != r.sha256]
 
-    def get(self, row: ImageRow) -> tuple[NDArray[np.floating], NDArray[np.int32]]:
-        """Features (n, D) and coordinates (n, 2) of an image."""
+    def get(
+        self, row: ImageRow
+    ) -> tuple[NDArray[np.floating], NDArray[np.int32], ImageStatistics | None]:
+        """Features (n, D), coordinates (n, 2) and statistics of an image."""
         path, position = self._places[row.sha256]
         if self._open is None or self._open.path != path:
             self.close()
             self._open = FeatureCache(path, seal="absent")
+            self._statistics = stored_statistics(self._open) if self._with_statistics else None
         start, stop = self._open.stored_offsets[position : position + 2]
-        return read_rows(self._open, int(start), int(stop))
+        features, coords = read_rows(self._open, int(start), int(stop))
+        return features, coords, self._statistics[position] if self._statistics else None
 
     def close(self) -> None:
         """Close the file that was read last."""

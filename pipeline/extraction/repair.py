@@ -16,7 +16,7 @@ from pipeline.extraction.encoding import STOPPING, Encoding, clamp_threads
 from pipeline.extraction.extract import IMAGES_PER_SHARD, provenance
 from pipeline.extraction.known import KnownFeatures
 from pipeline.extraction.lock import locked
-from pipeline.extraction.recipe import PatchOptions, vgg16_recipe
+from pipeline.extraction.recipe import options_of, vgg16_recipe
 from pipeline.extraction.shards import ShardFolder
 from pipeline.interrupts import Interruption, watch_signals
 from pipeline.progress import Progress, silent
@@ -44,8 +44,8 @@ class Sources:
 class Repair:
     """What a repair did: the faults there were, and how many images were encoded again.
 
-    `identical` tells whether features and coordinates are those that were first written, bit
-    for bit; images encoded on another machine may differ in the last bits.
+    `identical` tells whether features, coordinates and statistics are those that were first
+    written, bit for bit; features encoded on another machine may differ in the last bits.
     """
 
     faults: list[str]
@@ -124,7 +124,7 @@ class _Mender:
 
     def mend(self, faults: list[str], progress: Progress) -> Repair:
         file, recipe = self.damaged.path, self.damaged.recipe
-        known = KnownFeatures(recipe)
+        known = KnownFeatures(recipe, statistics=self.damaged.has_statistics)
         known.add(file, self.rows)
         known.add_all(path for path in self.folder.files() if not path.samefile(file))
         missing = [row for row in self.rows if row not in known]
@@ -133,8 +133,10 @@ class _Mender:
         self._write(known, len(missing))
         known.close()
         with FeatureCache(file) as mended:
-            names = ("features_sha256", "index_sha256")
-            identical = all(self.damaged.attributes[n] == mended.attributes[n] for n in names)
+            names = ("features_sha256", "index_sha256", "statistics_sha256")
+            identical = all(
+                self.damaged.attributes.get(n) == mended.attributes.get(n) for n in names
+            )
         return Repair(faults, len(self.rows), len(missing), identical)
 
     def _encode(
@@ -163,14 +165,14 @@ class _Mender:
                 f"{', …' if len(missing) > 3 else ''}): give --manifest and --weights"
             )
         recipe, threads = self.damaged.recipe, clamp_threads(self.sources.threads)
-        patches = PatchOptions(recipe.patch_size, recipe.stride, recipe.edge_policy, recipe.dtype)
+        patches = options_of(recipe)
         weights = load_weights(weights_file)
         made = vgg16_recipe(patches, weights.name, weights.sha256, recipe.precision)
         _check_recipe(self.damaged.path, recipe, made)
         device = choose_device(self.sources.device)
         precision = choose_precision(recipe.precision, device)
         torch.set_num_threads(threads)
-        encoder = PatchEncoder(weights, device, precision)
+        encoder = PatchEncoder(weights, device, precision, patches)
         origin = provenance(weights, encoder)
         return Encoding(manifest, recipe, encoder, patches, threads, origin, self.interruption)
 

@@ -24,7 +24,7 @@ class Shard:
     rows: Sequence[ImageRow]
 
     def is_done(self) -> bool:
-        """Whether its file is sound and holds every image that could be encoded.
+        """Whether its file is sound and holds every image, with statistics.
 
         Images that failed are tried again, so a shard with failures is not done.
         """
@@ -33,7 +33,8 @@ class Shard:
         try:
             check(self.path)
             with FeatureCache(self.path) as cache:
-                return cache.shard == self.place and cache.images.rows() == list(self.rows)
+                whole = cache.has_statistics and cache.images.rows() == list(self.rows)
+                return whole and cache.shard == self.place
         except CacheError:
             return False
 

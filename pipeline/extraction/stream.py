@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -10,10 +10,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.schema import Failure, ImageRow
+from cache import Failure, ImageRow, ImageStatistics
 from pipeline.dataset.images import ImageError, decode, image_content
+from pipeline.dataset.statistics import image_statistics
 from pipeline.extraction.patches import cut, extend, grid
 from pipeline.extraction.recipe import PatchOptions
+from pipeline.extraction.views import view_of
 
 
 class Encoder(Protocol):
@@ -33,20 +35,27 @@ class ImageFeatures:
 
     Attributes:
         row: its row of the manifest.
-        coords: (n, 2) top-left pixels of its patches.
+        coords: (n, 2) top-left pixels of its patches, view after view, equally many each.
         blocks: its features so far, (b, D) each, (n, D) together at the end.
-        pixels: (H, W, 3), covering all patches; empty once they are encoded.
+        pixels: (H, W, 3) of each view, covering all of its patches.
+        statistics: of the image as it was decoded.
     """
 
     row: ImageRow
     coords: NDArray[np.int32]
-    pixels: NDArray[np.uint8]
+    pixels: Sequence[NDArray[np.uint8]]
+    statistics: ImageStatistics | None = None
     blocks: list[NDArray[np.float32]] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
         """Whether every patch is encoded."""
         return sum(map(len, self.blocks)) == len(self.coords)
+
+    def patch(self, number: int, patch_size: int) -> NDArray[np.uint8]:
+        """The pixels (patch_size, patch_size, 3) of one patch."""
+        view = number * len(self.pixels) // len(self.coords)
+        return cut(self.pixels[view], self.coords[number], patch_size)
 
     @property
     def features(self) -> NDArray[np.float32]:
@@ -65,11 +74,20 @@ def load_image(path: Path, row: ImageRow, options: PatchOptions) -> ImageFeature
                     f"manifest {row.sha256[:12]}…): index the data set again"
                 )
             pixels = decode(data, (row.width, row.height))
-        height, width = pixels.shape[:2]
-        coords = grid(width, height, options.patch_size, options.stride, options.edge)
+        views = [_laid(view_of(pixels, view), options) for view in options.views]
     except ImageError as error:
         return Failure(row.image_id, row.path, str(error))
-    return ImageFeatures(row, coords, extend(pixels, coords, options.patch_size))
+    coords = np.concatenate([coords for _, coords in views])
+    return ImageFeatures(row, coords, [seen for seen, _ in views], image_statistics(pixels))
+
+
+def _laid(
+    pixels: NDArray[np.uint8], options: PatchOptions
+) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Pixels (H', W', 3) that cover the patches of an image, and where these are (n, 2)."""
+    height, width = pixels.shape[:2]
+    coords = grid(width, height, options.patch_size, options.stride, options.edge)
+    return extend(pixels, coords, options.patch_size), coords
 
 
 def encode_stream(
@@ -93,7 +111,7 @@ def encode_stream(
 
 def _encode(batch: list[tuple[ImageFeatures, int]], encoder: Encoder, patch_size: int) -> None:
     patches = np.stack(
-        [cut(image.pixels, image.coords[patch], patch_size) for image, patch in batch]
+        [image.patch(number, patch_size) for image, number in batch]
     )  # (B, patch_size, patch_size, 3)
     features = encoder.encode(patches)  # (B, D)
     for (image, _), row in zip(batch, features, strict=True):

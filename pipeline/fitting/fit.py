@@ -1,114 +1,54 @@
-"""Stage two: a classifier for each fold, from the feature cache."""
+"""Stage two: a classifier for each fold and its baselines, from the feature cache."""
 
 import dataclasses
 import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from threadpoolctl import threadpool_limits
 
-from cache import FeatureCache, ImageRow, Recipe
 from cache.files import publish
+from pipeline.ahead import usable_cpus
+from pipeline.audit.audit import audit
 from pipeline.errors import PipelineError, UsageError
-from pipeline.fitting.classifier import ClassifierSizes
+from pipeline.fitting.fold import FoldFit, check_sizes, fit_fold
+from pipeline.fitting.locked import Locked
 from pipeline.fitting.model_file import Model, save_model
-from pipeline.fitting.predictions import (
-    PREDICTION_COLUMNS,
-    FitRecord,
-    Prediction,
-    file_sha256,
-)
-from pipeline.fitting.sequences import Sequences
-from pipeline.fitting.training import (
-    Epoch,
-    Examples,
-    TrainOptions,
-    predict_logits,
-    repeatable,
-    train,
-)
+from pipeline.fitting.options import FitOptions
+from pipeline.fitting.predictions import Prediction, file_sha256, write_predictions
+from pipeline.fitting.record import AUDIT, PREDICTIONS, FitRecord
+from pipeline.fitting.study import Study, load_study
+from pipeline.fitting.training import Check
 from pipeline.progress import Progress, silent
-from pipeline.splits.table import Splits, read_splits
+from pipeline.splits.make import make_splits
+from pipeline.splits.table import Splits
 from pipeline.tables import write_table
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class FitOptions:
-    """What is fitted, and how.
-
-    Attributes:
-        train: how each classifier is trained.
-        projection: see `ClassifierSizes`, as for the next four.
-        hidden: length of the LSTM's state.
-        layers: LSTM layers.
-        bidirectional: whether it reads both ways.
-        dropout: fraction dropped.
-        positive: the label whose probability is predicted; None takes `malignant`, else the last
-            in alphabetical order.
-    """
-
-    train: TrainOptions = dataclasses.field(default_factory=TrainOptions)
-    projection: int = 128
-    hidden: int = 64
-    layers: int = 1
-    bidirectional: bool = True
-    dropout: float = 0.3
-    positive: str | None = None
-
-    def sizes(self, feature_dim: int) -> ClassifierSizes:
-        """The classifier's sizes for features of a length."""
-        return ClassifierSizes(
-            feature_dim,
-            self.projection,
-            self.hidden,
-            self.layers,
-            self.bidirectional,
-            self.dropout,
-        )
-
-
-@dataclass(frozen=True)
-class Study:
-    """What all folds share: the cache in memory, its labels and the splits."""
-
-    rows: Sequence[ImageRow]
-    sequences: Sequences
-    targets: torch.Tensor
-    labels: tuple[str, str]
-    splits: Splits
-    recipe: Recipe
-    manifest_sha256: str
-    splits_sha256: str
-    protocol: str
-
-    def examples(self, fold: int, role: str) -> Examples:
-        """The images of one role of a fold, in cache order."""
-        roles = self.splits.roles(fold)
-        chosen = [i for i, row in enumerate(self.rows) if roles.get(row.image_id) == role]
-        images = torch.tensor(chosen, dtype=torch.int64)
-        return Examples(images, self.targets[images])
-
-
-@dataclass(frozen=True)
 class FitResult:
     """What a fit did: the folds, with their histories, the protocol and the seconds it took."""
 
-    histories: Mapping[int, list[Epoch]]
+    histories: Mapping[int, list[Check]]
     protocol: str
     weights: str
+    audit: str
     seconds: float
 
     def summary(self) -> str:
-        """One line for a person."""
-        epochs = sum(map(len, self.histories.values()))
-        fitted = f"{len(self.histories)} folds, {epochs} epochs in {self.seconds:.1f} s"
-        return f"{fitted}; {self.protocol}; {self.weights} weights"
+        """Two lines for a person."""
+        steps = sum(history[-1].step for history in self.histories.values())
+        fitted = f"{len(self.histories)} folds, {steps} steps in {self.seconds:.1f} s"
+        return f"{fitted}; {self.protocol}; {self.weights} weights\naudit: {self.audit}"
 
 
 def fit_lstm(
@@ -119,10 +59,11 @@ def fit_lstm(
     fold: int | None = None,
     progress: Progress = silent,
 ) -> FitResult:
-    """Fit a classifier for each fold.
+    """Fit a classifier for each fold, and the baselines beside it.
 
-    Writes `fold<K>/model.safetensors`, `predictions.csv`, `history.csv` and `fit.json` for each.
-    Equal inputs and options give equal bytes, but for the times in `fit.json`.
+    Writes `audit.json`, and for each fold `fold<K>/model.safetensors`, `predictions.csv`,
+    `history.csv`, a table for each baseline, and `fit.json`. Equal inputs and options give equal
+    bytes, however many CPUs there are, but for the times in `fit.json`.
 
     Args:
         cache: the features.
@@ -140,57 +81,38 @@ def fit_lstm(
     """
     options = options or FitOptions()
     began = time.perf_counter()
-    study = load_study(cache, splits, options.positive)
+    study = load_study(cache, splits, options)
     folds = _folds(study.splits, fold)
-    options.sizes(study.recipe.feature_dim)  # a wrong one is refused before anything is removed
+    check_sizes(study, options)  # a wrong one is refused before anything is removed
     _make_folder(out)
     if fold is None:
         _remove_other_folds(out, folds)
+    for number in folds:  # the records are written last: without one, a fold does not count
+        (out / f"fold{number}" / "fit.json").unlink(missing_ok=True)
+    found = audit(study.rows, study.splits, study.statistics)
+    with publish(out / AUDIT) as temporary:
+        temporary.write_text(found.to_json())
+    twins = _twins(study) if options.companions else {}
+    run = _Run(study, out, options, twins, file_sha256(out / AUDIT))
     histories = {}
-    with progress(len(folds), 0) as advance:
-        for number in folds:
-            histories[number] = _fit_fold(study, number, out / f"fold{number}", options)
+    with progress(len(folds), 0) as advance, repeatable():
+        for number, history in run.fit(folds):
+            histories[number] = history
             advance(1)
     seconds = time.perf_counter() - began
-    return FitResult(histories, study.protocol, study.recipe.weights, seconds)
+    return FitResult(histories, study.protocol, study.recipe.weights, found.summary, seconds)
 
 
-def load_study(cache: Path, splits: Path, positive: str | None) -> Study:
-    """Read a cache, whole and checked, and the splits of its images."""
-    with FeatureCache(cache, seal="whole") as file:
-        features = file.load()  # (P, D)
-        rows = file.images.rows()
-        absent = {failure.image_id for failure in file.failures}
-        if absent:
-            log.warning("%s: %d images have no features and are left out", cache, len(absent))
-        table = read_splits(splits, rows, absent)
-        labels = _labels(cache, rows, positive)
-        targets = torch.tensor([float(row.label == labels[1]) for row in rows])
-        return Study(
-            rows=rows,
-            sequences=Sequences.from_arrays(features, file.offsets),
-            targets=targets,
-            labels=labels,
-            splits=table,
-            recipe=file.recipe,
-            manifest_sha256=file.attributes["manifest_sha256"],
-            splits_sha256=file_sha256(splits),
-            protocol=table.protocol(rows),
-        )
-
-
-def _labels(cache: Path, rows: Sequence[ImageRow], positive: str | None) -> tuple[str, str]:
-    found = sorted({row.label for row in rows})
-    if len(found) != 2:
-        raise UsageError(
-            f"{cache}: found {len(found)} labels ({', '.join(found)[:200]}), expected two: "
-            "index only the classes to be told apart"
-        )
-    if positive is None:
-        positive = "malignant" if "malignant" in found else found[-1]
-    if positive not in found:
-        raise UsageError(f"positive label {positive!r}: the cache has {' and '.join(found)}")
-    return next(label for label in found if label != positive), positive
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Compute each fold on one thread, so that sums have one order; put it back afterwards."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _folds(splits: Splits, fold: int | None) -> list[int]:
@@ -218,67 +140,141 @@ def _remove_other_folds(out: Path, folds: Sequence[int]) -> None:
             shutil.rmtree(record.parent)
 
 
-def _fit_fold(study: Study, fold: int, folder: Path, options: FitOptions) -> list[Epoch]:
-    record = folder / "fit.json"
-    record.unlink(missing_ok=True)  # it is written last: without it, a fold does not count
-    began = time.perf_counter()
-    sizes = options.sizes(study.recipe.feature_dim)
-    with repeatable(options.train.seed * 10_007 + fold):
-        network, history = train(
-            study.sequences,
-            study.examples(fold, "train"),
-            study.examples(fold, "val"),
-            sizes,
-            options.train,
-        )
-        everyone = torch.arange(len(study.rows))
-        logits = predict_logits(network, study.sequences, everyone)
-        probabilities = torch.sigmoid(logits.double()).tolist()
-    model = Model(network, study.recipe, study.labels, fold, study.protocol)
-    save_model(folder / "model.safetensors", model)
-    predictions = _predictions(study, fold, probabilities)
-    write_table(folder / "predictions.csv", PREDICTION_COLUMNS, predictions)
-    write_table(folder / "history.csv", Epoch._fields, history)
-    _write_record(record, study, options, fold, time.perf_counter() - began)
-    return history
+def _twins(study: Study) -> dict[int, Splits]:
+    """For each repeat, image-level splits with as many folds; none if the own ones are such."""
+    if study.splits.group_by == "image":
+        return {}
+    twins = {}
+    try:
+        for repeat in set(study.splits.repeats):
+            folds = max(2, study.splits.repeats.count(repeat))
+            twins[repeat] = make_splits(study.rows, folds=folds, group_by="image", seed=repeat)
+    except UsageError as error:
+        log.warning("no image-level split to compare with: %s", error)
+        return {}
+    return twins
 
 
-def _predictions(study: Study, fold: int, probabilities: list[float]) -> list[Prediction]:
-    roles = study.splits.roles(fold)
-    return [
-        Prediction(
-            image_id=row.image_id,
-            slide=row.slide,
-            case=row.case,
-            label=row.label,
-            subtype=row.subtype,
-            magnification=row.magnification,
-            role=roles[row.image_id],
+@dataclass(frozen=True)
+class _Run:
+    """Everything that the folds of one fit share."""
+
+    study: Study
+    out: Path
+    options: FitOptions
+    twins: Mapping[int, Splits]
+    audit_sha256: str
+
+    def fit(self, folds: Sequence[int]) -> Iterator[tuple[int, list[Check]]]:
+        """Fit folds side by side, one on a CPU, and publish each as it comes, in order."""
+        with ThreadPoolExecutor(
+            usable_cpus(), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            pending = {number: pool.submit(self._fit, number) for number in folds}
+            try:
+                for number, future in pending.items():
+                    yield number, future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _fit(self, fold: int) -> list[Check]:
+        began = time.perf_counter()
+        repeat = self.study.splits.repeats[fold]
+        fitted = fit_fold(self.study, fold, self.options, self.twins.get(repeat))
+        self._publish(fold, fitted, began)
+        return fitted.lstm.fitted.history
+
+    def _publish(self, fold: int, fitted: FoldFit, began: float) -> None:
+        study, folder = self.study, self.out / f"fold{fold}"
+        model = Model(
+            whitening=fitted.whitening,
+            network=fitted.network,
+            recipe=study.recipe,
+            classes=study.classes,
+            target=self.options.target,
             fold=fold,
-            group_by=study.splits.group_by,
-            probability=probability,
+            protocol=study.protocol,
+            temperature=fitted.lstm.temperature,
+            threshold=fitted.lstm.threshold,
         )
-        for row, probability in zip(study.rows, probabilities, strict=True)
-        if row.image_id in roles
-    ]
+        save_model(folder / "model.safetensors", model)
+        roles = study.splits.roles(fold)
+        self._write(folder / PREDICTIONS, fold, fitted.lstm, roles)
+        write_table(folder / "history.csv", Check._fields, fitted.lstm.fitted.history)
+        for name, (said, theirs) in fitted.companions.items():
+            tested = {image: role for image, role in theirs.items() if role == "test"}
+            self._write(folder / f"{name}.csv", fold, said, tested)
+        _remove_other_tables(folder, fitted.companions)
+        record = self._record(folder, fold, fitted, time.perf_counter() - began)
+        with publish(folder / "fit.json") as temporary:
+            temporary.write_text(json.dumps(dataclasses.asdict(record), indent=2) + "\n")
+
+    def _write(self, path: Path, fold: int, said: Locked, roles: Mapping[str, str]) -> None:
+        write_predictions(path, self._predictions(fold, said, roles), self.study.classes)
+
+    def _predictions(
+        self, fold: int, said: Locked, roles: Mapping[str, str]
+    ) -> Iterator[Prediction]:
+        study, called = self.study, said.called.tolist()
+        logits, probabilities = said.fitted.logits.tolist(), said.probabilities.tolist()
+        for i, row in enumerate(study.rows):
+            if row.image_id in roles:
+                yield Prediction(
+                    image_id=row.image_id,
+                    slide=row.slide,
+                    case=row.case,
+                    label=row.label,
+                    subtype=row.subtype,
+                    magnification=row.magnification,
+                    role=roles[row.image_id],
+                    repeat=study.splits.repeats[fold],
+                    fold=fold,
+                    group_by=study.splits.group_by,
+                    truth=study.classes[int(study.targets[i])],
+                    called=study.classes[called[i]],
+                    logits=tuple(logits[i]),
+                    probabilities=tuple(probabilities[i]),
+                )
+
+    def _record(self, folder: Path, fold: int, fitted: FoldFit, seconds: float) -> FitRecord:
+        study = self.study
+        return FitRecord(
+            fold=fold,
+            folds=len(study.splits.folds),
+            repeat=study.splits.repeats[fold],
+            repeats=len(set(study.splits.repeats)),
+            target=self.options.target,
+            labels=study.classes,
+            group_by=study.splits.group_by,
+            protocol=study.protocol,
+            leaks=study.splits.leaks,
+            train_magnification=self.options.train_magnification,
+            weights=study.recipe.weights,
+            fingerprint=study.recipe.fingerprint,
+            manifest_sha256=study.manifest_sha256,
+            splits_sha256=study.splits_sha256,
+            audit_sha256=self.audit_sha256,
+            predictions_sha256=file_sha256(folder / PREDICTIONS),
+            model_sha256=file_sha256(folder / "model.safetensors"),
+            temperature=fitted.lstm.temperature,
+            threshold=fitted.lstm.threshold,
+            companions={
+                name: {
+                    "sha256": file_sha256(folder / f"{name}.csv"),
+                    "temperature": said.temperature,
+                    "threshold": said.threshold,
+                }
+                for name, (said, _) in fitted.companions.items()
+            },
+            options=dataclasses.asdict(self.options),
+            notes=fitted.notes,
+            seconds=round(seconds, 3),
+        )
 
 
-def _write_record(path: Path, study: Study, options: FitOptions, fold: int, seconds: float) -> None:
-    record = FitRecord(
-        fold=fold,
-        folds=len(study.splits.folds),
-        labels=study.labels,
-        group_by=study.splits.group_by,
-        protocol=study.protocol,
-        leaks=study.splits.leaks,
-        weights=study.recipe.weights,
-        fingerprint=study.recipe.fingerprint,
-        manifest_sha256=study.manifest_sha256,
-        splits_sha256=study.splits_sha256,
-        predictions_sha256=file_sha256(path.with_name("predictions.csv")),
-        model_sha256=file_sha256(path.with_name("model.safetensors")),
-        options=dataclasses.asdict(options),
-        seconds=round(seconds, 3),
-    )
-    with publish(path) as temporary:
-        temporary.write_text(json.dumps(dataclasses.asdict(record), indent=2) + "\n")
+def _remove_other_tables(folder: Path, companions: Mapping[str, object]) -> None:
+    """Remove the tables of baselines that an earlier fit had and this one has not."""
+    kept = {PREDICTIONS, "history.csv", *(f"{name}.csv" for name in companions)}
+    for table in folder.glob("*.csv"):
+        if table.name not in kept:
+            table.unlink()

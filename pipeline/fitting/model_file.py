@@ -2,23 +2,33 @@
 
 import dataclasses
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from cache import Recipe, RecipeError
 from pipeline.errors import UsageError
-from pipeline.fitting.classifier import ClassifierSizes, LstmClassifier
+from pipeline.fitting.calibration import apply_temperature
+from pipeline.fitting.networks import LstmNetwork, NetworkSizes
+from pipeline.fitting.options import TARGETS
+from pipeline.fitting.record import MAX_CLASSES
+from pipeline.fitting.sequences import Sequences
+from pipeline.fitting.training import predict
+from pipeline.fitting.whitening import Whitening
 from pipeline.safetensors_file import check_safetensors, write_safetensors
 from pipeline.user_file import printable
 
-FORMAT = "lstm-patch-classifier 1"
+FORMAT = "lstm-patch-classifier 2"
 
 _FOLD = re.compile(r"[0-9]{1,9}")
+_WHITENING = "whitening."
 
 
 @dataclass(frozen=True)
@@ -26,18 +36,36 @@ class Model:
     """A fitted classifier and what it belongs to.
 
     Attributes:
-        network: the classifier; its buffers hold the normalisation.
+        whitening: patch features to the network's inputs.
+        network: the members.
         recipe: of the features it was fitted to.
-        labels: the negative and the positive label.
+        classes: what it tells apart; of two, the positive one is the last.
+        target: `label` or `subtype`.
         fold: which fold it was fitted for.
         protocol: how training and test images were kept apart.
+        temperature: that the mean of the members' logits is divided by.
+        threshold: probability from which the positive class is called; None of more than two.
     """
 
-    network: LstmClassifier
+    whitening: Whitening
+    network: LstmNetwork
     recipe: Recipe
-    labels: tuple[str, str]
+    classes: tuple[str, ...]
+    target: str
     fold: int
     protocol: str
+    temperature: float
+    threshold: float | None
+
+    def logits(self, features: Sequences) -> NDArray[np.float64]:
+        """(N, C) of images with features as in a cache, the mean of the members'; C = 1 for two."""
+        inputs = Sequences(self.whitening.apply(features.values), features.offsets)
+        said = predict(self.network, inputs, torch.arange(len(inputs)))  # (M, N, C)
+        return np.asarray(said.mean(dim=0).double().numpy())
+
+    def probabilities(self, features: Sequences) -> NDArray[np.float64]:
+        """(N,) calibrated, of the positive class; (N, C) of more than two."""
+        return apply_temperature(self.logits(features), self.temperature)
 
 
 def save_model(path: Path, model: Model) -> None:
@@ -51,11 +79,17 @@ def save_model(path: Path, model: Model) -> None:
         "sizes": json.dumps(dataclasses.asdict(model.network.sizes)),
         "recipe": model.recipe.to_json(),
         "fingerprint": model.recipe.fingerprint,
-        "labels": json.dumps(model.labels),
+        "classes": json.dumps(model.classes),
+        "target": model.target,
         "fold": str(model.fold),
         "protocol": model.protocol,
+        "temperature": json.dumps(model.temperature),
+        "threshold": json.dumps(model.threshold),
     }
     arrays = {name: tensor.numpy() for name, tensor in model.network.state_dict().items()}
+    for field in dataclasses.fields(Whitening):
+        tensor = getattr(model.whitening, field.name)
+        arrays[_WHITENING + field.name] = tensor.contiguous().numpy()
     write_safetensors(path, arrays, header)
 
 
@@ -97,42 +131,92 @@ def _assemble(header: dict[str, str], file: Any) -> Model:  # noqa: ANN401 - has
     if recipe.fingerprint != header["fingerprint"]:
         raise ValueError("fingerprint is not that of the recipe")
     sizes = _sizes(header["sizes"])
-    if sizes.feature_dim != recipe.feature_dim:
-        raise ValueError(f"feature_dim is {sizes.feature_dim}, {recipe.feature_dim} in the recipe")
-    labels = _labels(header["labels"])
+    classes = _classes(header["classes"])
+    if sizes.outputs != (1 if len(classes) == 2 else len(classes)):
+        raise ValueError(f"{sizes.outputs} outputs for {len(classes)} classes")
     fold = int(header["fold"]) if _FOLD.fullmatch(header["fold"]) else -1
-    if fold < 0 or not header["protocol"].isprintable():
-        raise ValueError(f"fold is {header['fold'][:40]!r}, protocol {header['protocol'][:80]!r}")
-    return Model(_network(sizes, file), recipe, labels, fold, header["protocol"])
+    if fold < 0 or not header["protocol"].isprintable() or header["target"] not in TARGETS:
+        raise ValueError(
+            f"fold is {header['fold'][:40]!r}, target {header['target'][:40]!r}, "
+            f"protocol {header['protocol'][:80]!r}"
+        )
+    temperature, threshold = _numbers(header, sizes)
+    whitening = _whitening(file, sizes, recipe)
+    return Model(
+        whitening=whitening,
+        network=_network(sizes, file),
+        recipe=recipe,
+        classes=classes,
+        target=header["target"],
+        fold=fold,
+        protocol=header["protocol"],
+        temperature=temperature,
+        threshold=threshold,
+    )
 
 
-def _sizes(text: str) -> ClassifierSizes:
+def _numbers(header: dict[str, str], sizes: NetworkSizes) -> tuple[float, float | None]:
+    temperature, threshold = json.loads(header["temperature"]), json.loads(header["threshold"])
+    if type(temperature) is not float or not 0 < temperature < math.inf:
+        raise ValueError(f"temperature is {temperature!r:.40}, expected a positive number")
+    if sizes.outputs > 1 and threshold is None:
+        return temperature, None
+    if sizes.outputs > 1 or type(threshold) is not float or not 0 <= threshold <= 1:
+        raise ValueError(f"threshold is {threshold!r:.40}, expected 0 to 1 for two classes")
+    return temperature, threshold
+
+
+def _sizes(text: str) -> NetworkSizes:
     values = json.loads(text)
-    names = {field.name for field in dataclasses.fields(ClassifierSizes)}
+    names = {field.name for field in dataclasses.fields(NetworkSizes)}
     if not isinstance(values, dict) or values.keys() != names:
         raise ValueError(f"sizes are {text[:80]!r}, expected {', '.join(sorted(names))}")
     try:
-        return ClassifierSizes(**values)
+        return NetworkSizes(**values)
     except UsageError as error:
         raise _SizesError(str(error)) from error
 
 
-def _labels(text: str) -> tuple[str, str]:
+def _classes(text: str) -> tuple[str, ...]:
     values = json.loads(text)
     if (
         not isinstance(values, list)
-        or len(values) != 2
-        or not all(isinstance(label, str) and label and label.isprintable() for label in values)
-        or values[0] == values[1]
+        or not all(isinstance(name, str) and name and name.isprintable() for name in values)
+        or not 2 <= len(set(values)) == len(values) <= MAX_CLASSES
     ):
-        raise ValueError(f"labels are {text[:80]!r}, expected two that differ")
-    return values[0], values[1]
+        raise ValueError(f"classes are {text[:80]!r}, expected two or more that differ")
+    return tuple(values)
 
 
-def _network(sizes: ClassifierSizes, file: Any) -> LstmClassifier:  # noqa: ANN401 - as above
+def _whitening(file: Any, sizes: NetworkSizes, recipe: Recipe) -> Whitening:  # noqa: ANN401
+    found = {
+        field.name: file.get_slice(_WHITENING + field.name)
+        for field in dataclasses.fields(Whitening)
+    }
+    shapes = {name: tuple(part.get_shape()) for name, part in found.items()}
+    used = math.prod(shapes["columns"])
+    basis = ((used,), (used, sizes.inputs)) if sizes.inputs == used else ((used, sizes.inputs),)
+    right = used and all(shapes[name] == (used,) for name in ("columns", "level", "mean"))
+    if not right or shapes["basis"] not in basis or used > recipe.feature_dim:
+        raise ValueError(f"whitening has shapes {shapes}, expected those of the sizes")
+    types = {name: part.get_dtype() for name, part in found.items()}
+    if types != {"columns": "I64", "level": "F32", "mean": "F32", "basis": "F32"}:
+        raise ValueError(f"whitening is {types}, expected I64 columns and F32")
+    whitening = Whitening(**{name: file.get_tensor(_WHITENING + name) for name in found})
+    if whitening.columns.min() < 0 or whitening.columns.max() >= recipe.feature_dim:
+        raise ValueError("whitening.columns lie outside of the features")
+    parts = (whitening.level, whitening.mean, whitening.basis)
+    if not all(torch.isfinite(part).all() for part in parts) or whitening.level.min() < 0:
+        raise ValueError("whitening is not finite, or its level negative")
+    if whitening.level.any() and not whitening.level.all():
+        raise ValueError("whitening.level is 0 for some features only")
+    return whitening
+
+
+def _network(sizes: NetworkSizes, file: Any) -> LstmNetwork:  # noqa: ANN401 - as above
     with torch.device("meta"):  # names and shapes without memory
-        expected = {n: list(t.shape) for n, t in LstmClassifier(sizes).state_dict().items()}
-    names = list(file.keys())
+        expected = {n: list(t.shape) for n, t in LstmNetwork(sizes).state_dict().items()}
+    names = [name for name in file.keys() if not name.startswith(_WHITENING)]  # noqa: SIM118
     found = {name: file.get_slice(name) for name in names if name in expected}
     wrong = [
         name
@@ -144,8 +228,8 @@ def _network(sizes: ClassifierSizes, file: Any) -> LstmClassifier:  # noqa: ANN4
         raise ValueError(f"{problem}: expected the {len(expected)} float32 arrays of the sizes")
     state = {name: file.get_tensor(name) for name in expected}
     broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
-    if broken or not state["scale"] > 0:
-        raise ValueError(f"{(broken or ['scale'])[0]} is not finite, or not positive")
-    network = LstmClassifier(sizes)
+    if broken:
+        raise ValueError(f"{broken[0]} is not finite")
+    network = LstmNetwork(sizes)
     network.load_state_dict(state)
     return network.eval()

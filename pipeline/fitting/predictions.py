@@ -1,26 +1,35 @@
-"""What a fit leaves for the evaluation: predictions, and a record of how they were made."""
+"""What a fit leaves for the evaluation: the table of predictions of one model in one fold."""
 
 import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from itertools import islice
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipeline.dataset.manifest import MAX_IMAGES, parse_number
 from pipeline.errors import UsageError
-from pipeline.safetensors_file import read_metadata
-from pipeline.splits.table import MAX_FOLDS
-from pipeline.tables import read_table
-from pipeline.user_file import printable, read_file
-
-MAX_RECORD_BYTES = 1 << 20
-"""Bytes of `fit.json`: it has 1 KB."""
+from pipeline.tables import read_table, write_table
 
 
 class Prediction(NamedTuple):
-    """One image, as one fold's classifier sees it."""
+    """One image, as one fold's model sees it.
+
+    Attributes:
+        image_id: of the image, as the next five.
+        slide: that it was cut from.
+        case: patient.
+        label: class.
+        subtype: finer class.
+        magnification: nominal.
+        role: `train`, `val` or `test` in this fold.
+        repeat: which division of the images the fold belongs to.
+        fold: its number.
+        group_by: what the splits keep together.
+        truth: the class that is to be found: label or subtype.
+        called: the class that the model calls, at its locked threshold.
+        logits: before temperature scaling, one of two classes, else one a class.
+        probabilities: after it, of the positive class, else one a class.
+    """
 
     image_id: str
     slide: str
@@ -29,161 +38,58 @@ class Prediction(NamedTuple):
     subtype: str
     magnification: int
     role: str
+    repeat: int
     fold: int
     group_by: str
-    probability: float
+    truth: str
+    called: str
+    logits: tuple[float, ...]
+    probabilities: tuple[float, ...]
 
 
-PREDICTION_COLUMNS = Prediction._fields
+_PLAIN = Prediction._fields[:-2]
 
 
-@dataclass(frozen=True)
-class FitRecord:
-    """How one fold was fitted: the content of `fit.json`.
+def prediction_columns(classes: Sequence[str]) -> tuple[str, ...]:
+    """The header of a table: `logit` and `probability`, or those of each class if over two."""
+    endings = [""] if len(classes) == 2 else [f"_{name}" for name in classes]
+    return (
+        *_PLAIN,
+        *(f"logit{ending}" for ending in endings),
+        *(f"probability{ending}" for ending in endings),
+    )
 
-    Attributes:
-        fold: its number, of `folds`.
-        folds: how many the splits have.
-        labels: the negative and the positive label.
-        group_by: what the splits keep together.
-        protocol: how training and test images were kept apart, in words.
-        leaks: whether they were not.
-        weights: name of the encoder's weights.
-        fingerprint: of the features' recipe.
-        manifest_sha256: of the cache's image table.
-        splits_sha256: of the file of splits.
-        predictions_sha256: of the file `predictions.csv` beside it.
-        model_sha256: of the file `model.safetensors` beside it.
-        options: of the fit.
-        seconds: that the fold took.
+
+def write_predictions(
+    path: Path, predictions: Iterable[Prediction], classes: Sequence[str]
+) -> None:
+    """Publish a table of predictions.
+
+    Raises:
+        PublishError: the file cannot be written.
     """
-
-    fold: int
-    folds: int
-    labels: tuple[str, str]
-    group_by: str
-    protocol: str
-    leaks: bool
-    weights: str
-    fingerprint: str
-    manifest_sha256: str
-    splits_sha256: str
-    predictions_sha256: str
-    model_sha256: str
-    options: Mapping[str, Any]
-    seconds: float
-
-    def same_study(self, other: "FitRecord") -> bool:
-        """Whether two folds belong to one study, fitted in one way."""
-        own = ("fold", "predictions_sha256", "model_sha256", "seconds")
-        return all(
-            getattr(self, field.name) == getattr(other, field.name)
-            for field in fields(self)
-            if field.name not in own
-        )
+    rows = ((*p[:-2], *p.logits, *p.probabilities) for p in predictions)
+    write_table(path, prediction_columns(classes), rows)
 
 
-def read_fits(folder: Path) -> tuple[FitRecord, list[Prediction]]:
-    """Read all folds of a fit.
+def read_predictions(path: Path, classes: Sequence[str], sha256: str) -> list[Prediction]:
+    """Read a table of predictions.
 
     Args:
-        folder: what `pipeline fit-lstm --out` was given.
-
-    Returns:
-        The record of the first fold, and the predictions of all, fold after fold.
-
-    Raises:
-        UsageError: there are no folds, some are missing, were fitted in different ways, or have
-            changed since.
-    """
-    found = {path.parent: _read_record(path) for path in folder.glob("fold*/fit.json")}
-    if not found:
-        raise UsageError(f"{folder}: no fold<K>/fit.json: run `pipeline fit-lstm --out {folder}`")
-    in_order = sorted(found, key=lambda path: found[path].fold)
-    first = found[in_order[0]]
-    for path in in_order:
-        if not first.same_study(found[path]):
-            raise UsageError(
-                f"{path}: fitted from other data or with other options than {in_order[0]}: "
-                "fit all folds again"
-            )
-    known = {record.fold for record in found.values()}
-    if len(known) < first.folds:
-        missing = list(islice((k for k in range(first.folds) if k not in known), 10))
-        raise UsageError(f"{folder}: folds {missing} of {first.folds} are missing: fit them")
-    tables = [_read_predictions(path / "predictions.csv", found[path]) for path in in_order]
-    return first, [prediction for table in tables for prediction in table]
-
-
-def check_models(folder: Path) -> None:
-    """Check that each fold's model is the one that made its predictions.
+        path: the file.
+        classes: the classes, the positive one last if there are two.
+        sha256: that the file must have.
 
     Raises:
-        UsageError: it is not there, was fitted to features of another recipe, or was changed.
+        UsageError: the file is not such a table, or has changed.
     """
-    for path in sorted(folder.glob("fold*/fit.json")):
-        record, model = _read_record(path), path.with_name("model.safetensors")
-        found = read_metadata(model).get("fingerprint", "none")
-        if found != record.fingerprint:
-            raise UsageError(
-                f"{model}: for features of the recipe {printable(found, 12)}, but the predictions "
-                f"beside it are of {record.fingerprint[:12]}…: fit again"
-            )
-        if file_sha256(model) != record.model_sha256:
-            raise UsageError(f"{model}: is not the model that was fitted here: fit again")
-
-
-def _read_record(path: Path) -> FitRecord:
-    try:
-        values = json.loads(read_file(path, MAX_RECORD_BYTES))
-        record = FitRecord(**{**values, "labels": tuple(values["labels"])})
-        _check_types(record)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        reason = printable(str(error))
-        raise UsageError(f"{path}: not the record of a fit ({reason}): fit again") from error
-    # A copy of a folder would count its images twice.
-    if path.parent.name != f"fold{record.fold}":
-        raise UsageError(
-            f"{path}: the record of fold {record.fold}, expected in a folder fold{record.fold}: "
-            "move or remove it"
-        )
-    return record
-
-
-def _check_types(record: FitRecord) -> None:
-    for field in fields(record):
-        value = getattr(record, field.name)
-        expected = _TYPES.get(field.name, str)
-        # In Python, true and false are whole numbers too.
-        if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
-            raise TypeError(f"{field.name} is {value!r:.40}")
-        if isinstance(value, str) and not value.isprintable():
-            raise ValueError(f"{field.name} is {value[:80]!r}")
-    labels = record.labels
-    if len(labels) != 2 or not all(isinstance(one, str) and one.isprintable() for one in labels):
-        raise ValueError(f"labels are {labels!r:.80}, expected two")
-    if not 0 <= record.fold < record.folds <= MAX_FOLDS:
-        raise ValueError(f"fold is {record.fold} of {record.folds}")
-
-
-_TYPES: Mapping[str, type | tuple[type, ...]] = {
-    "fold": int,
-    "folds": int,
-    "labels": tuple,
-    "leaks": bool,
-    "options": dict,
-    "seconds": (int, float),
-}
-"""Types of the fields of a record that are not text."""
-
-
-def _read_predictions(path: Path, record: FitRecord) -> list[Prediction]:
     predictions: list[Prediction] = []
-    for line, row in read_table(path, PREDICTION_COLUMNS):
-        predictions.append(_prediction(f"{path}, line {line}", row, record))
+    columns = prediction_columns(classes)
+    for line, row in read_table(path, columns):
+        predictions.append(_prediction(f"{path}, line {line}", row, columns, classes))
         if len(predictions) > MAX_IMAGES:
             raise UsageError(f"{path}: more than {MAX_IMAGES:,} predictions")
-    if file_sha256(path) != record.predictions_sha256:
+    if file_sha256(path) != sha256:
         raise UsageError(f"{path}: was changed after it was made: fit again")
     return predictions
 
@@ -194,21 +100,26 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _prediction(where: str, row: Mapping[str, str], record: FitRecord) -> Prediction:
+def _prediction(
+    where: str, row: Mapping[str, str], columns: Sequence[str], classes: Sequence[str]
+) -> Prediction:
+    for name in ("truth", "called"):
+        if row[name] not in classes:
+            shown = f"{row[name][:40]!r}, expected {', '.join(classes)[:200]}"
+            raise UsageError(f"{where}: {name} is {shown}: fit again")
+    numbers = columns[len(_PLAIN) :]
     try:
-        values = {name: row[name] for name in PREDICTION_COLUMNS}
-        prediction = Prediction(
-            **{
-                **values,
-                "magnification": parse_number(row["magnification"], "magnification", where),
-                "fold": parse_number(row["fold"], "fold", where),
-                "probability": float(row["probability"]),
-            }  # type: ignore[arg-type]  # the three numbers replace their text
-        )
+        values = [float(row[name]) for name in numbers]
     except ValueError as error:
         raise UsageError(f"{where}: not a prediction ({error}): fit again") from error
-    if prediction.label not in record.labels:
-        raise UsageError(f"{where}: label {prediction.label!r}, expected {record.labels}")
-    if not 0 <= prediction.probability <= 1:
-        raise UsageError(f"{where}: probability {prediction.probability}, expected 0 to 1")
-    return prediction
+    half = len(values) // 2
+    logits, probabilities = tuple(values[:half]), tuple(values[half:])
+    if not all(map(math.isfinite, logits)):
+        raise UsageError(f"{where}: logit {logits}, expected a finite number: fit again")
+    if not all(0 <= p <= 1 for p in probabilities):
+        raise UsageError(f"{where}: probability {probabilities}, expected 0 to 1: fit again")
+    number = {
+        name: parse_number(row[name], name, where) for name in ("magnification", "repeat", "fold")
+    }
+    texts = {name: row[name] for name in _PLAIN if name not in number}
+    return Prediction(**texts, **number, logits=logits, probabilities=probabilities)  # type: ignore[arg-type]

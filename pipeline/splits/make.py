@@ -12,6 +12,7 @@ from pipeline.errors import UsageError
 from pipeline.splits.folds import Groups, assign_tests, carve_validation
 from pipeline.splits.official import read_folds
 from pipeline.splits.table import (
+    MAX_FOLDS,
     Splits,
     build_splits,
     check_labels,
@@ -22,9 +23,14 @@ from pipeline.splits.table import (
 GROUPINGS = ("case", "slide", "image")
 """What `make_splits` keeps together. A file of splits may also say `official`."""
 
+STRATA = ("label", "subtype")
+"""What `make_splits` spreads evenly over the folds."""
+
 MAX_VAL_FRACTION = 0.5
 
 MAX_LABELS = 100
+
+MAX_REPEATS = 1000
 
 _TRIES = 8
 """Assignments of test parts for which validation parts are sought."""
@@ -37,8 +43,10 @@ def make_splits(
     group_by: str = "case",
     seed: int = 0,
     val_fraction: float = 0.2,
+    repeats: int = 1,
+    stratify: str = "label",
 ) -> Splits:
-    """Divide images into folds, stratified by label, with each image tested once.
+    """Divide images into folds, stratified by label, with each image tested once a repeat.
 
     The result depends on the set of rows and the arguments, not on the rows' order.
 
@@ -49,26 +57,63 @@ def make_splits(
         seed: not negative; another seed gives another division.
         val_fraction: about how much of the images that a fold does not test is set aside for
             validation, by groups, above 0 and at most `MAX_VAL_FRACTION`.
+        repeats: how many times the images are divided, with the seeds `seed`, `seed + 1` and so
+            on. Fold k of repeat r is numbered r · folds + k.
+        stratify: `label`, or `subtype` to spread subtypes evenly, too, as far as the groups
+            allow. A subtype may be missing from a part; a label is in each.
 
     Raises:
-        UsageError: an argument is out of range, a group is not known, or the groups are too few
-            for every role of every fold to hold every label.
+        UsageError: an argument is out of range, a group or subtype is not known, or the groups
+            are too few for every role of every fold to hold every label.
     """
     _check_folds(folds, group_by)
     _check_choice(seed, val_fraction)
+    _check_repeats(repeats, folds)
     rows = sorted(rows)
-    names = groups_of(rows, group_by)
     labels = [row.label for row in rows]
-    if len(set(labels)) > MAX_LABELS:
-        raise UsageError(f"{len(set(labels))} labels, expected at most {MAX_LABELS}")
-    groups = Groups.of(names, labels)
+    groups = Groups.of(groups_of(rows, group_by), labels, _finer(rows, stratify))
     _check_enough(groups, sorted(set(labels)), folds, group_by)
+    table: list[dict[str, str]] = []
+    for number in range(seed, seed + repeats):
+        table += _divide(rows, groups, folds, number, val_fraction, group_by)
+    numbers = [repeat for repeat in range(repeats) for _ in range(folds)]
+    return build_splits(group_by, table, rows, "new splits", numbers)
+
+
+def _finer(rows: Sequence[ImageRow], stratify: str) -> list[str] | None:
+    """The finer classes to spread over the folds, if any."""
+    for column in ("label", stratify):
+        found = len({getattr(row, column) for row in rows}) if column in STRATA else 0
+        if found > MAX_LABELS:
+            raise UsageError(f"{found} {column}s, expected at most {MAX_LABELS}")
+    if stratify == "label":
+        return None
+    if stratify != "subtype":
+        raise UsageError(f"stratify is {stratify!r}, expected {', '.join(STRATA)}")
+    lacking = sum(not row.subtype for row in rows)
+    if lacking:
+        raise UsageError(
+            f"stratify by subtype: {lacking} of {len(rows)} images have no subtype: give a CSV "
+            "file with a column subtype and index again, or use --stratify label"
+        )
+    return [f"{row.label} {row.subtype}" for row in rows]
+
+
+def _divide(
+    rows: Sequence[ImageRow],
+    groups: Groups,
+    folds: int,
+    seed: int,
+    val_fraction: float,
+    group_by: str,
+) -> list[dict[str, str]]:
+    """The roles in each fold of one repeat."""
     for tests in islice(assign_tests(groups, folds, [seed]), _TRIES):
         table = [
             _fold_roles(rows, groups, tests == k, val_fraction, [seed, k + 1]) for k in range(folds)
         ]
         if all(table):
-            return build_splits(group_by, table, rows, "new splits")
+            return table
     raise UsageError(
         f"no {folds} folds found in which every part holds every label, because {group_by}s hold "
         "several labels: use fewer folds, or --group-by another"
@@ -88,6 +133,15 @@ def _check_choice(seed: int, val_fraction: float) -> None:
     if not 0 < val_fraction <= MAX_VAL_FRACTION:
         raise UsageError(
             f"val_fraction is {val_fraction}, expected above 0 and at most {MAX_VAL_FRACTION}"
+        )
+
+
+def _check_repeats(repeats: int, folds: int) -> None:
+    if not 1 <= repeats <= MAX_REPEATS:
+        raise UsageError(f"repeats is {repeats}, expected 1 to {MAX_REPEATS}")
+    if repeats * folds > MAX_FOLDS:
+        raise UsageError(
+            f"{repeats} repeats of {folds} folds, expected at most {MAX_FOLDS:,} in all"
         )
 
 
@@ -115,7 +169,7 @@ def _fold_roles(
     seed: Sequence[int],
 ) -> dict[str, str]:
     """The roles of one fold from which groups it tests (G,); empty if there is no validation."""
-    validated = carve_validation(groups.counts[~tested], val_fraction, seed)
+    validated = carve_validation(*groups.without(tested), val_fraction, seed)
     if validated is None:
         return {}
     role = np.full(len(tested), "test", "<U5")  # (G,)

@@ -11,7 +11,7 @@ from pipeline.errors import UsageError
 from pipeline.tables import read_table, write_table
 
 ROLES = ("train", "val", "test")
-COLUMNS = ("image_id", "fold", "role", "group_by")
+COLUMNS = ("image_id", "fold", "role", "group_by", "repeat")
 
 MAX_FOLDS = 10_000
 """Folds of a file of splits."""
@@ -26,11 +26,14 @@ class Splits:
             folders of BreakHis, by its published folds).
         table: for each fold, image_id → `train`, `val` or `test`.
         leaks: a slide is on both sides, test and not, of some fold, or it is not known whether.
+        repeats: for each fold, the number of its repeat, from 0: a repeat divides all images
+            anew. They do not fall.
     """
 
     group_by: str
     table: tuple[Mapping[str, str], ...]
     leaks: bool
+    repeats: tuple[int, ...]
 
     @property
     def folds(self) -> range:
@@ -56,7 +59,7 @@ class Splits:
         """One line on how test images were kept apart, as the rows show it."""
         cases = {row.image_id: row.case or row.slide for row in rows}
         cases = {image_id: cases[image_id] for image_id in self.image_ids}
-        folds = "1 fold" if len(self.table) == 1 else f"{len(self.table)} folds"
+        folds = self._counted()
         kind = _KINDS[self.group_by].format(folds=folds)
         unknown = list(cases.values()).count("")
         if unknown:
@@ -69,6 +72,14 @@ class Splits:
         return (
             f"{kind}, case-disjoint" if self.group_by == "official" else f"case-disjoint, {folds}"
         )
+
+    def _counted(self) -> str:
+        """How many folds and, if there are several repeats, how often they were made anew."""
+        sizes = [self.repeats.count(number) for number in sorted(set(self.repeats))]
+        if len(set(sizes)) > 1:
+            return f"{len(self.table)} folds in {len(sizes)} repeats"
+        folds = "1 fold" if sizes[0] == 1 else f"{sizes[0]} folds"
+        return folds if len(sizes) == 1 else f"{folds} × {len(sizes)} seeds"
 
 
 _KINDS = {
@@ -89,13 +100,17 @@ def _on_both_sides(table: Sequence[Mapping[str, str]], group: Mapping[str, str])
 
 
 def build_splits(
-    group_by: str, table: Sequence[Mapping[str, str]], rows: Sequence[ImageRow], where: str
+    group_by: str,
+    table: Sequence[Mapping[str, str]],
+    rows: Sequence[ImageRow],
+    where: str,
+    repeats: Sequence[int] | None = None,
 ) -> Splits:
-    """Put splits together, checked against the rows."""
+    """Put splits together, checked against the rows. All folds are of one repeat by default."""
     group = {row.image_id: _slide_key(row, group_by) for row in rows}
     unknown = group_by == "image" and not all(row.slide or row.case for row in rows)
     leaks = unknown or bool(_on_both_sides(table, group))
-    splits = Splits(group_by, tuple(table), leaks)
+    splits = Splits(group_by, tuple(table), leaks, tuple(repeats or [0] * len(table)))
     assert_disjoint(splits, rows, where)
     return splits
 
@@ -162,8 +177,8 @@ def write_splits(path: Path, splits: Splits) -> None:
         PublishError: the file cannot be written.
     """
     lines = (
-        (image_id, fold, role, splits.group_by)
-        for fold, roles in enumerate(splits.table)
+        (image_id, fold, role, splits.group_by, repeat)
+        for fold, (roles, repeat) in enumerate(zip(splits.table, splits.repeats, strict=True))
         for image_id, role in roles.items()
     )
     write_table(path, COLUMNS, lines)
@@ -173,8 +188,9 @@ def read_splits(path: Path, rows: Sequence[ImageRow], absent: Collection[str] = 
     """Read splits, made by `write_splits` or by hand, and check them against the images.
 
     Args:
-        path: a CSV file with the columns image_id, fold (from 0), role (train, val or test) and
-            group_by, without which the splits are taken to keep cases together.
+        path: a CSV file with the columns image_id, fold (from 0), role (train, val or test),
+            group_by, without which the splits are taken to keep cases together, and repeat (from
+            0), without which all folds are of one.
         rows: the images.
         absent: images that the file may name and that are left out.
 
@@ -183,7 +199,7 @@ def read_splits(path: Path, rows: Sequence[ImageRow], absent: Collection[str] = 
             once; a training or validation part lacks a label, or a test part is empty; or a
             group has several roles in a fold.
     """
-    group_by, table = _read_roles(path)
+    group_by, table, repeats = _read_roles(path)
     labels = {row.image_id: row.label for row in rows}
     kept = []
     for fold, roles in enumerate(table):
@@ -192,13 +208,14 @@ def read_splits(path: Path, rows: Sequence[ImageRow], absent: Collection[str] = 
         _check_images(chosen, labels, where)
         _check_roles(chosen, labels, where)
         kept.append(chosen)
-    return build_splits(group_by, kept, rows, str(path))
+    return build_splits(group_by, kept, rows, str(path), repeats)
 
 
-def _read_roles(path: Path) -> tuple[str, list[dict[str, str]]]:
-    """What the file keeps together and, for each fold, image_id → role."""
+def _read_roles(path: Path) -> tuple[str, list[dict[str, str]], list[int]]:
+    """What the file keeps together and, for each fold, image_id → role, and its repeat."""
     declared = ""
     table: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    repeats: dict[int, int] = {}
     known: dict[str, str] = {}  # one copy of each text, however many folds repeat it
     for line, fields in read_table(path, COLUMNS[:3]):
         where = f"{path}, line {line}"
@@ -206,7 +223,8 @@ def _read_roles(path: Path) -> tuple[str, list[dict[str, str]]]:
         group_by = fields.get("group_by", "case")
         declared = declared or group_by
         _check_line(fields, group_by, declared, where)
-        image_id, role = (known.setdefault(fields[name], fields[name]) for name in COLUMNS[::2])
+        _check_repeat(fields, fold, repeats, where)
+        image_id, role = (known.setdefault(fields[n], fields[n]) for n in ("image_id", "role"))
         if image_id in table[fold]:
             raise UsageError(f"{where}: {image_id} is in fold {fold} already: remove one line")
         table[fold][image_id] = role
@@ -217,7 +235,25 @@ def _read_roles(path: Path) -> tuple[str, list[dict[str, str]]]:
             f"{path}: folds are {some([str(fold) for fold in sorted(table)]) or 'none'}, "
             "expected 0, 1, 2 and so on without gaps"
         )
-    return declared, [table[fold] for fold in range(len(table))]
+    numbers = [repeats[fold] for fold in range(len(table))]
+    if numbers != sorted(numbers) or set(numbers) != set(range(numbers[-1] + 1)):
+        raise UsageError(
+            f"{path}: the repeats of the folds are {some([str(number) for number in numbers])}, "
+            "expected 0, then 1 and so on without gaps, as folds are numbered through"
+        )
+    return declared, [table[fold] for fold in range(len(table))], numbers
+
+
+def _check_repeat(
+    fields: Mapping[str, str], fold: int, repeats: dict[int, int], where: str
+) -> None:
+    """Note the repeat of a fold, which is the same on all its lines."""
+    repeat = parse_number(fields.get("repeat", "0"), "repeat", where)
+    if repeats.setdefault(fold, repeat) != repeat:
+        raise UsageError(
+            f"{where}: fold {fold} is in repeat {repeat}, but in {repeats[fold]} above: expected "
+            "the folds of all repeats to be numbered through"
+        )
 
 
 def _check_line(fields: Mapping[str, str], group_by: str, declared: str, where: str) -> None:

@@ -116,7 +116,7 @@ def plain(manifest: Path, weights: Path, encoder: type[PatchEncoder]) -> None:
         pixels = decode(image_path(manifest, row).read_bytes())
         height, width = pixels.shape[:2]
         coords = grid(width, height, PATCHES.patch_size, PATCHES.stride, PATCHES.edge)
-        return ImageFeatures(row, coords, extend(pixels, coords, PATCHES.patch_size))
+        return ImageFeatures(row, coords, [extend(pixels, coords, PATCHES.patch_size)])
 
     workers = usable_cpus()
     images = ahead(load, rows, workers, 2 * workers)

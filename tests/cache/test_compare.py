@@ -82,7 +82,7 @@ RECIPE = {
     "normalisation": "imagenet",
     "precision": "float16",
     "dtype": "float32",
-    "views": ("identity", "flipped"),
+    "views": ("flipped",),
 }
 
 

@@ -79,6 +79,7 @@ def test_any_values_in_any_columns_give_a_manifest_or_an_error(
             st.integers(0, 2) | ANY,
             st.sampled_from(ROLES) | ANY,
             st.sampled_from(["case", "slide", "image", "official"]) | ANY,
+            st.integers(0, 1) | ANY,
         ),
         max_size=30,
     )

@@ -160,7 +160,7 @@ def case_on_both_sides(folder):
     assert "image0,0,train" in text or "image0,0,val" in text or "image0,0,test" in text
     old = next(line for line in text.splitlines() if "image0,0," in line)
     role = "train" if ",test," in old else "test"
-    (folder / "splits.csv").write_text(text.replace(old, f"benign__s0__image0,0,{role},case"))
+    (folder / "splits.csv").write_text(text.replace(old, f"benign__s0__image0,0,{role},case,0"))
 
 
 TABLE = "path,label,image_id\ndata/benign/s0/image0.png,benign,a\n"

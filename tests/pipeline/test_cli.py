@@ -16,7 +16,7 @@ from cache import FeatureCache
 from pipeline.cli import main
 from pipeline.weights.sources import cached_file
 
-VERBS = ["demo", "index", "split", "weights", "extract", "fit-lstm", "evaluate", "cache"]
+VERBS = ["demo", "index", "split", "audit", "weights", "extract", "fit-lstm", "evaluate", "cache"]
 
 
 def commands(group: click.Group = main, path: tuple[str, ...] = ()):

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import h5py
 import numpy as np
-from small_caches import DIM, coords_of, features_of, make_recipe, make_row
+from small_caches import DIM, coords_of, features_of, make_recipe, make_row, statistics_of
 
 import cache
 import cache.layout
@@ -37,7 +37,8 @@ def write_small_cache(path: Path, dtype: str) -> Path:
         cache.write_cache(path, make_recipe(dtype=dtype), {"made": "by a test"}) as writer,
     ):
         for i, row in enumerate(rows):
-            writer.append(row, features_of(i, 1 + i % 4), coords_of(1 + i % 4))
+            patches = 1 + i % 4
+            writer.append(row, features_of(i, patches), coords_of(patches), statistics_of(i))
         writer.fail(Failure("imageX", "imageX.png", "cannot be read"))
     write_splits(splits_of(path), make_splits(rows, folds=3, group_by="case", seed=0))
     return path

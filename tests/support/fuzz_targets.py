@@ -217,7 +217,12 @@ def images(folder: Path) -> Target:
     return Target(make, decode)
 
 
-CACHE_DATASETS = ("features", "coords", "offsets", *(f"images/{n}" for n in ImageRow._fields))
+STATISTICS = ("colour", "perceptual_hash", "pixels_sha256", "digests")
+CACHE_DATASETS = (
+    *("features", "coords", "offsets"),
+    *(f"images/{n}" for n in ImageRow._fields),
+    *(f"statistics/{n}" for n in STATISTICS),
+)
 
 
 def cache(folder: Path) -> Target:
@@ -227,7 +232,8 @@ def cache(folder: Path) -> Target:
     from cache.errors import CacheDamagedError
 
     path, scratch = folder / "cache.h5", folder / "scratch.h5"
-    sound = write(folder / "sound.h5", make_recipe(), [2, 3, 1]).read_bytes()
+    recipe = make_recipe()
+    sound = write(folder / "sound.h5", recipe, [2, 3, 1], statistics=True).read_bytes()
 
     def make(rng: random.Random) -> bytes:
         kind = rng.random()
@@ -405,8 +411,9 @@ def _other_values(rng, file, name, values, shape):
         tokens = (*ODDITIES, b"", b"a" * values.dtype.itemsize)
         changed[rng.randrange(len(changed))] = rng.choice(tokens)
     else:
-        limits = np.iinfo(values.dtype) if values.dtype.kind == "i" else np.finfo(values.dtype)
-        extremes = (limits.min, limits.max, 0, 1) if values.dtype.kind == "i" else (np.nan, np.inf)
+        whole_numbers = values.dtype.kind in "iu"
+        limits = np.iinfo(values.dtype) if whole_numbers else np.finfo(values.dtype)
+        extremes = (limits.min, limits.max, 0, 1) if whole_numbers else (np.nan, np.inf)
         changed.flat[rng.randrange(changed.size)] = rng.choice(extremes)
     if values.dtype.kind == "S":
         import h5py

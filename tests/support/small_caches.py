@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cache import ImageRow, Recipe, ShardPlace, write_cache
+from cache import FeatureCache, ImageRow, ImageStatistics, Recipe, ShardPlace, write_cache
 
 DIM = 4
 
@@ -43,10 +43,39 @@ def coords_of(patches: int) -> np.ndarray:
     return np.arange(2 * patches, dtype=np.int32).reshape(patches, 2)
 
 
-def write(path: Path, recipe: Recipe, lengths: list[int], shard: ShardPlace | None = None) -> Path:
-    """A cache whose image i has `lengths[i]` patches, with features drawn from seed i."""
+def statistics_of(seed: int) -> ImageStatistics:
+    rng = np.random.default_rng(seed)
+    return ImageStatistics(
+        rng.normal(size=12).astype(np.float32),
+        rng.integers(0, 256, 32, dtype=np.uint8),
+        rng.bytes(32).hex(),
+    )
+
+
+def write(
+    path: Path,
+    recipe: Recipe,
+    lengths: list[int],
+    shard: ShardPlace | None = None,
+    statistics: bool = False,
+) -> Path:
+    """A cache whose image i has `lengths[i]` patches, with all values drawn from seed i."""
     first = 100 * shard.number if shard else 0
     with write_cache(path, recipe, {"made": "by a test"}, shard) as writer:
         for i, length in enumerate(lengths, first):
-            writer.append(make_row(f"image{i}"), features_of(i, length), coords_of(length))
+            described = statistics_of(i) if statistics else None
+            features, coords = features_of(i, length), coords_of(length)
+            writer.append(make_row(f"image{i}"), features, coords, described)
     return path
+
+
+def strip_statistics(path: Path) -> None:
+    """Write a cache anew without statistics, as format 1.0 has none."""
+    with FeatureCache(path) as cache:
+        offsets, features, coords = cache.offsets, cache.features(), cache.all_coords()
+        with write_cache(path, cache.recipe, cache.provenance, cache.shard) as writer:
+            for i, row in enumerate(cache.images.rows()):
+                span = slice(offsets[i], offsets[i + 1])
+                writer.append(row, features[span], coords[span])
+            for failure in cache.failures:
+                writer.fail(failure)

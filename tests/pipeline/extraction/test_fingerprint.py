@@ -8,7 +8,16 @@ from pipeline.extraction.extract import ExtractOptions
 from pipeline.extraction.recipe import PRECISIONS, PatchOptions, vgg16_recipe
 
 WEIGHTS = "a" * 64
-OTHER = {"patch_size": 128, "stride": 112, "edge": "pad", "dtype": "float32"}
+OTHER = {
+    "patch_size": 128,
+    "stride": 112,
+    "edge": "pad",
+    "dtype": "float32",
+    "layers": ("conv3_3",),
+    "pooling": "mean+sd",
+    "views": ("identity", "flip_x"),
+}
+PLAIN = PatchOptions(layers=("pool5",), pooling="mean", views=("identity",))
 
 
 def fingerprint(weights="custom", sha256=WEIGHTS, precision="float32", **patches):
@@ -18,6 +27,12 @@ def fingerprint(weights="custom", sha256=WEIGHTS, precision="float32", **patches
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(PatchOptions)])
 def test_every_option_of_the_patches_does(field):
     assert fingerprint(**{field: OTHER[field]}) != fingerprint()
+
+
+def test_the_recipe_of_plain_pooled_features_never_changes():
+    """Or every cache of the last pooling layer would have to be made again."""
+    frozen = "e23c2e661ee89b9793c2d803c81a124c738e31f288efd03977e751fb7a3d5d66"
+    assert vgg16_recipe(PLAIN, "custom", WEIGHTS, "float32").fingerprint == frozen
 
 
 def test_weights_and_precision_do():

@@ -5,6 +5,7 @@ import shutil
 import h5py
 import numpy as np
 import pytest
+from small_caches import strip_statistics
 from small_data import write_study
 
 from cache import CacheError, Failure, FeatureCache, UnknownImageError, relabel, verify
@@ -55,7 +56,8 @@ def sources(study, weights_file):
 def content(path):
     with FeatureCache(path) as cache:
         arrays = (cache.features(), cache.all_coords(), cache.offsets)
-        return [a.tobytes() for a in arrays], cache.images.rows(), cache.failures
+        described = cache.statistics and cache.statistics.sha256()
+        return [a.tobytes() for a in arrays], cache.images.rows(), cache.failures, described
 
 
 def change(path, dataset, index, value):
@@ -93,6 +95,10 @@ def test_a_sound_cache_is_left_alone(study):
         ("offsets", 3, 9, 2),
         ("offsets", 0, 1, 1),
         ("digests", 2, b"0" * 64, 0),
+        ("statistics/colour", (2, 3), 0.25, 1),
+        ("statistics/perceptual_hash", (2, 3), 1, 1),
+        ("statistics/pixels_sha256", 2, b"0" * 64, 1),
+        ("statistics/digests", 2, b"0" * 64, 0),
         ("images/label", 1, b"benig", 0),
         ("images/width", 1, 3, 0),
     ],
@@ -128,6 +134,16 @@ def test_a_wrong_checksum_costs_the_image_with_the_flipped_bit_only(study, sourc
     break_chunk(study / "f.h5", dataset)
     assert repair(study / "f.h5", sources).encoded == 1
     assert content(study / "f.h5") == before
+
+
+def test_a_cache_without_statistics_is_mended_and_gets_none(study, sources):
+    strip_statistics(study / "f.h5")
+    before = content(study / "f.h5")
+    change(study / "f.h5", "features", (5, 7), 1.5)
+    assert repair(study / "f.h5", sources).encoded == 1
+    assert content(study / "f.h5") == before
+    with FeatureCache(study / "f.h5") as cache:
+        assert cache.statistics is None
 
 
 def test_sound_shards_are_used_before_images(study, sources, weights_file):

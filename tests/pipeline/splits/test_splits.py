@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from cache.schema import ImageRow
 from pipeline.dataset.breakhis import parse_name
 from pipeline.errors import UsageError
+from pipeline.splits.coverage import missing_subtypes, same_repeats
+from pipeline.splits.folds import inner_parts
 from pipeline.splits.make import make_splits, read_official
-from pipeline.splits.table import ROLES, Splits, assert_disjoint, read_splits, write_splits
+from pipeline.splits.table import ROLES, assert_disjoint, read_splits, write_splits
 
 
 def row(number, label, case="", slide=None):
@@ -236,6 +238,152 @@ class TestProtocol:
             make_splits(cohort()).roles(5)
 
 
+class TestRepeats:
+    def test_repeats_are_the_splits_of_successive_seeds(self):
+        rows = cohort()
+        repeated = make_splits(rows, repeats=3, seed=4)
+        single = [make_splits(rows, seed=seed) for seed in (4, 5, 6)]
+        assert repeated.table == sum((splits.table for splits in single), ())
+        assert repeated.repeats == (0,) * 5 + (1,) * 5 + (2,) * 5
+        assert repeated.protocol(rows) == "case-disjoint, 5 folds × 3 seeds"
+
+    def test_every_repeat_tests_each_image_once(self):
+        rows = cohort()
+        splits = make_splits(rows, folds=3, repeats=4)
+        for repeat in range(4):
+            table = splits.table[3 * repeat : 3 * repeat + 3]
+            assert set(times_tested(replace(splits, table=table)).values()) == {1}
+
+    def test_repeats_are_written_and_read_back(self, tmp_path):
+        splits = make_splits(cohort(), folds=3, repeats=2)
+        write_splits(tmp_path / "splits.csv", splits)
+        assert read_splits(tmp_path / "splits.csv", cohort()) == splits
+
+    def test_repeats_of_unequal_folds_are_counted_apart(self):
+        rows = cohort()
+        splits = make_splits(rows)
+        uneven = replace(splits, repeats=(0, 0, 0, 1, 1))
+        assert uneven.protocol(rows) == "case-disjoint, 5 folds in 2 repeats"
+
+    def test_an_image_level_split_leaks_however_often_it_is_repeated(self):
+        rows = cohort(images=10)
+        assert make_splits(rows, group_by="image", repeats=2).protocol(rows) == (
+            "image-level, 5 folds × 2 seeds: LEAKS, 12 of 12 cases have images on both sides"
+        )
+
+    @pytest.mark.parametrize("options", [{"repeats": 0}, {"repeats": 1001}, {"stratify": "case"}])
+    def test_an_option_out_of_range_is_refused(self, options):
+        with pytest.raises(UsageError, match=f"{next(iter(options))} is .*, expected"):
+            make_splits(cohort(), **options)
+
+    def test_more_folds_than_a_file_may_have_are_refused(self):
+        with pytest.raises(
+            UsageError, match="100 repeats of 101 folds, expected at most 10,000 in all"
+        ):
+            make_splits(cohort(), folds=101, repeats=100)
+
+    def test_repeats_that_divide_nothing_anew_are_told(self):
+        splits = make_splits(cohort(cases=5), folds=5, repeats=2)
+        assert same_repeats(splits) == []
+        twice = replace(splits, table=splits.table[:5] + splits.table[4::-1])
+        assert same_repeats(twice) == ["only 1 of 2 repeats differ: the groups are few"]
+
+
+class TestSubtypes:
+    def mixed(self):
+        """Two labels of a common subtype of six cases, a rarer of four and one of a single case."""
+        sizes = {"common": 6, "rarer": 4, "single": 1}
+        return [
+            row(0, label, f"{label}{subtype}{case}")._replace(
+                image_id=f"{label}{subtype}{case}-{image}", subtype=f"{label} {subtype}"
+            )
+            for label in ("A", "B")
+            for subtype, cases in sizes.items()
+            for case in range(cases)
+            for image in range(3)
+        ]
+
+    def test_subtypes_are_in_every_part_where_their_cases_suffice(self):
+        rows = self.mixed()
+        splits = make_splits(rows, folds=3, stratify="subtype", repeats=3)
+        subtype = {row.image_id: row.subtype for row in rows}
+        for roles in splits.table:
+            for role in ROLES:
+                held = {subtype[i] for i, r in roles.items() if r == role}
+                assert held >= {"A common", "B common"}
+            tested = Counter(subtype[i] for i, r in roles.items() if r == "test")
+            assert tested["A common"] == tested["B common"] == 6
+            assert tested["A rarer"] > 0
+            assert tested["B rarer"] > 0
+        assert share_nothing(splits, rows, "case")
+
+    def test_what_is_missing_is_told_by_subtype_and_role(self):
+        rows = self.mixed()
+        splits = make_splits(rows, folds=3, stratify="subtype")
+        lines = missing_subtypes(splits, rows, "subtype")
+        assert [line.partition(":")[0] for line in lines] == ["A single", "B single"]
+        for line in lines:
+            assert "train of 1" in line
+            assert "test of 2 of 3 folds" in line
+        assert missing_subtypes(splits, rows, "label") == []
+
+    def test_every_part_holds_every_label_whatever_the_subtypes(self):
+        rows = cohort(cases=5)
+        rows = [row._replace(subtype=row.case) for row in rows]
+        splits = make_splits(rows, stratify="subtype")
+        labels = {row.image_id: row.label for row in rows}
+        for roles in splits.table:
+            held = {(role, labels[image_id]) for image_id, role in roles.items()}
+            assert len(held) == 6
+
+    def test_images_without_subtype_are_refused(self):
+        with pytest.raises(UsageError, match=r"48 of 48 images have no subtype.*--stratify label"):
+            make_splits(cohort(), stratify="subtype")
+
+    def test_one_subtype_a_label_changes_nothing_but_the_draw(self):
+        rows = [row._replace(subtype="x") for row in cohort(cases=10)]
+        for roles in make_splits(rows, stratify="subtype").table:
+            assert Counter(roles.values()) == {"train": 48, "val": 16, "test": 16}
+
+
+class TestInnerParts:
+    def parts(self, cases, wanted=5, seed=(0, 1), images=3):
+        names = [f"{label}{c}" for label in "AB" for c in range(cases) for _ in range(images)]
+        return names, inner_parts(names, [name[0] for name in names], wanted, seed)
+
+    @settings(max_examples=60)
+    @given(COHORTS, st.integers(2, 6), st.integers(0, 9))
+    def test_groups_are_whole_and_every_part_and_its_rest_hold_every_label(self, rows, wanted, n):
+        names, labels = [row.case for row in rows], [row.label for row in rows]
+        found = inner_parts(names, labels, wanted, [n])
+        if found is None:
+            return
+        assert len({(name, part) for name, part in zip(names, found, strict=True)}) == len(
+            set(names)
+        )
+        assert 2 <= found.max() + 1 <= wanted
+        for part in range(found.max() + 1):
+            for side in (found == part, found != part):
+                assert {labels[i] for i in side.nonzero()[0]} == set(labels)
+
+    def test_as_many_parts_as_wanted_if_the_groups_suffice(self):
+        assert self.parts(cases=5)[1].max() == 4
+        assert Counter(self.parts(cases=10)[1].tolist()) == dict.fromkeys(range(5), 12)
+
+    def test_fewer_parts_if_the_groups_do_not_suffice_and_none_of_one_group(self):
+        assert self.parts(cases=3)[1].max() == 2
+        assert self.parts(cases=1)[1] is None
+        assert inner_parts([], [], 5, [0]) is None
+
+    def test_the_order_of_images_changes_nothing_and_a_seed_decides(self):
+        names, found = self.parts(cases=10)
+        order = random.Random(0).sample(range(len(names)), len(names))
+        shuffled = [names[i] for i in order]
+        again = inner_parts(shuffled, [name[0] for name in shuffled], 5, (0, 1))
+        assert again.tolist() == [found[i] for i in order]
+        assert self.parts(cases=10, seed=(0, 2))[1].tolist() != found.tolist()
+
+
 class TestDisjoint:
     @pytest.mark.parametrize("role", ["train", "val"])
     def test_one_moved_image_is_found_with_its_fold_and_case(self, role):
@@ -256,7 +404,7 @@ class TestDisjoint:
         rows = cohort()
         splits = make_splits(rows, group_by="image")
         with pytest.raises(UsageError, match="as group_by is case"):
-            assert_disjoint(Splits("case", splits.table, leaks=False), rows)
+            assert_disjoint(replace(splits, group_by="case"), rows)
 
 
 class TestFile:
@@ -278,12 +426,12 @@ class TestFile:
 
     def test_the_columns_are_as_documented(self, path):
         header, first, *_ = path.read_text().splitlines()
-        assert header == "image_id,fold,role,group_by"
+        assert header == "image_id,fold,role,group_by,repeat"
         assert first.split(",")[0::3] == ["i00000", "case"]
 
     def test_without_group_by_the_file_must_keep_cases_together(self, path, tmp_path):
         def cut(lines):
-            return [line.rpartition(",")[0] for line in lines]
+            return [line.rsplit(",", 2)[0] for line in lines]
 
         assert read_splits(self.edit(path, cut), cohort()) == make_splits(cohort())
         write_splits(path, make_splits(cohort(), group_by="image"))
@@ -332,11 +480,24 @@ class TestFile:
                 lambda lines: [line for line in lines if ",1," not in line],
                 "folds are 0, 2, 3, …, expected 0, 1, 2",
             ),
-            (lambda lines: [*lines, "i00000,99999999999,test,case"], "folds are 0, 1, 2, …"),
-            (lambda lines: [*lines, "x,0,testing,case"], "line 242: role is 'testing'"),
-            (lambda lines: [*lines, "x,0,test,patient"], "line 242: group_by is 'patient'"),
-            (lambda lines: [*lines, "x,0,test,"], "line 242: group_by is ''"),
-            (lambda lines: [*lines, "x,0,test,slide"], "group_by is slide, but case above"),
+            (lambda lines: [*lines, "i00000,99999999999,test,case,0"], "folds are 0, 1, 2, …"),
+            (lambda lines: [*lines, "x,0,testing,case,0"], "line 242: role is 'testing'"),
+            (lambda lines: [*lines, "x,0,test,patient,0"], "line 242: group_by is 'patient'"),
+            (lambda lines: [*lines, "x,0,test,,0"], "line 242: group_by is ''"),
+            (lambda lines: [*lines, "x,0,test,slide,0"], "group_by is slide, but case above"),
+            (lambda lines: [*lines, "x,0,test,case,-1"], "line 242: repeat is '-1'"),
+            (
+                lambda lines: [*lines, "x,0,test,case,1"],
+                "line 242: fold 0 is in repeat 1, but in 0 above",
+            ),
+            (
+                lambda lines: [line.replace(",case,0", ",case,1") for line in lines],
+                "the repeats of the folds are 1, 1, 1, …, expected 0, then 1",
+            ),
+            (
+                lambda lines: [*lines, *(f"i{n:05},5,test,case,2" for n in range(48))],
+                "the repeats of the folds are .*expected 0, then 1",
+            ),
         ],
     )
     def test_a_damaged_file_is_refused_by_place_and_reason(self, path, change, message):

@@ -1,0 +1,122 @@
+"""What an image is by its pixels alone: its colour, its look and its content, in a few numbers."""
+
+import hashlib
+import math
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.statistics import COLOUR_NAMES as COLOUR_NAMES  # one place to import them from
+from cache.statistics import ImageStatistics as ImageStatistics
+
+HASH_BITS = 256
+
+NEAR_BITS = 40
+"""Perceptual hashes that differ in so few bits, or fewer, are of copies of one image.
+
+Measured on 242 BreakHis images at 100X of 21 slides: the 29,161 pairs of different images differ in
+76 bits or more (0.1 percentile 98, median 127); the closest are overlapping fields of one slide. A
+copy differs in at most 10 bits as a JPEG of quality 75, 12 at half the size, 15 as both, 12 if 5 %
+brighter, 3 if 5 % darker, 18 without a border of 2 pixels. Turned or mirrored copies are not found,
+and images that are blank all over look alike.
+"""
+
+_GREY = np.array([299, 587, 114], np.int64)
+"""Weights of R, G and B in luma (ITU-R BT.601), in thousandths."""
+
+_HASH_ROWS, _HASH_COLUMNS = 16, 17
+
+_SCALE = 1 << 15
+_DENSITY = np.array([round(-math.log((v + 1) / 256) * _SCALE) for v in range(256)], np.float64)
+"""Optical density of each value: whole numbers, whose sums are exact in any order."""
+
+# Products of densities are under 2³⁶: the sum of so many is exact in a float64.
+_PART_PIXELS = 1 << 15
+
+_PERCENTILES = (5, 50, 95)
+_BIN_WIDTH = 32
+_BINS = 3 * int(_DENSITY[0]) // _BIN_WIDTH + 1
+
+
+def image_statistics(pixels: NDArray[np.uint8]) -> ImageStatistics:
+    """Describe an image by its pixels, with the same bits on every machine.
+
+    Args:
+        pixels: (H, W, 3), RGB, 0 to 255, at least 17 a side.
+    """
+    content = np.ascontiguousarray(pixels)
+    return ImageStatistics(
+        _colour(content.reshape(-1, 3)), _perceptual_hash(content), _pixels_sha256(content)
+    )
+
+
+def hamming(hashes: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """In how many bits hashes (..., 32) differ from others (..., 32), broadcast: (...,)."""
+    different: NDArray[np.uint8] = np.bitwise_count(hashes ^ others)
+    distances: NDArray[np.int64] = different.sum(axis=-1, dtype=np.int64)
+    return distances
+
+
+def _colour(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The 12 numbers of `COLOUR_NAMES`, of pixels (n, 3)."""
+    n = len(pixels)
+    sums, products, counts = _density_sums(pixels)
+    # n² times the covariances.
+    spread = [[n * products[i][j] - sums[i] * sums[j] for j in range(3)] for i in range(3)]
+    means = [total / (n * _SCALE) for total in sums]
+    deviations = [math.sqrt(spread[i][i]) / (n * _SCALE) for i in range(3)]
+    pairs = ((0, 1), (0, 2), (1, 2))
+    correlations = [_correlation(spread[i][j], spread[i][i], spread[j][j]) for i, j in pairs]
+    return np.array([*means, *deviations, *correlations, *_percentiles(counts)], np.float32)
+
+
+def _density_sums(
+    pixels: NDArray[np.uint8],
+) -> tuple[list[int], list[list[int]], NDArray[np.int64]]:
+    """Sums (3) and sums of products (3, 3) of the densities, and how often each total occurs."""
+    sums, products = [0] * 3, [[0] * 3 for _ in range(3)]  # Python's integers: exact at any size
+    counts = np.zeros(_BINS, np.int64)
+    buffer = np.empty((3, min(_PART_PIXELS, len(pixels))))
+    for start in range(0, len(pixels), _PART_PIXELS):
+        part = np.ascontiguousarray(pixels[start : start + _PART_PIXELS].T)  # (3, n)
+        # With mode="clip", NumPy writes to `out` directly; no value needs clipping.
+        densities = np.take(_DENSITY, part, out=buffer[:, : part.shape[1]], mode="clip")
+        for i, row in enumerate(np.einsum("in,jn->ij", densities, densities).tolist()):
+            sums[i] += int(densities[i].sum())
+            for j, product in enumerate(row):
+                products[i][j] += int(product)
+        bins = (densities.sum(axis=0) / _BIN_WIDTH).astype(np.int64)
+        counts += np.bincount(bins, minlength=_BINS)
+    return sums, products, counts
+
+
+def _correlation(covariance: int, variance: int, other: int) -> float:
+    """Pearson's, and 0 where a channel does not vary."""
+    return covariance / math.sqrt(variance * other) if variance and other else 0.0
+
+
+def _percentiles(counts: NDArray[np.int64]) -> list[float]:
+    reached = np.cumsum(counts)
+    ranks = [(percent * int(reached[-1]) + 99) // 100 for percent in _PERCENTILES]  # from 1
+    bins = np.searchsorted(reached, ranks).tolist()
+    return [found * _BIN_WIDTH / (3 * _SCALE) for found in bins]
+
+
+def _perceptual_hash(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Which of 16 × 17 boxes are brighter than their left neighbours."""
+    height, width = pixels.shape[:2]
+    rows = np.arange(_HASH_ROWS + 1) * height // _HASH_ROWS
+    columns = np.arange(_HASH_COLUMNS + 1) * width // _HASH_COLUMNS
+    bands = [pixels[a:b].sum(axis=0, dtype=np.int64) for a, b in pairwise(rows.tolist())]
+    sums = np.add.reduceat(np.stack(bands), columns[:-1], axis=1) @ _GREY  # (16, 17)
+    widths = np.diff(columns)
+    # Means without a division: a / m < b / n is a · n < b · m.
+    brighter = sums[:, :-1] * widths[1:] < sums[:, 1:] * widths[:-1]  # (16, 16)
+    return np.packbits(brighter.ravel())
+
+
+def _pixels_sha256(pixels: NDArray[np.uint8]) -> str:
+    digest = hashlib.sha256("{} {} {}\n".format(*pixels.shape).encode())
+    digest.update(pixels.data)
+    return digest.hexdigest()

@@ -1,0 +1,131 @@
+"""One fold: whiten, train the members and their companions, and lock what they answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from pipeline.errors import UsageError
+from pipeline.fitting.companions import FITTED_BESIDE
+from pipeline.fitting.development import Development, develop
+from pipeline.fitting.locked import Fitted, Locked, lock
+from pipeline.fitting.networks import LstmNetwork, NetworkSizes
+from pipeline.fitting.options import FitOptions
+from pipeline.fitting.record import IMAGE_LEVEL
+from pipeline.fitting.sequences import Sequences
+from pipeline.fitting.study import Study
+from pipeline.fitting.training import Task, train
+from pipeline.fitting.whitening import Whitening, fit_whitening
+from pipeline.splits.table import Splits
+
+
+@dataclass(frozen=True)
+class FoldFit:
+    """What was fitted in one fold.
+
+    Attributes:
+        whitening: features to inputs.
+        network: the LSTM's members.
+        lstm: what it says.
+        companions: what they say, and the roles that they are tested by.
+        notes: what a reader must know.
+    """
+
+    whitening: Whitening
+    network: LstmNetwork
+    lstm: Locked
+    companions: Mapping[str, tuple[Locked, Mapping[str, str]]]
+    notes: tuple[str, ...]
+
+
+def fit_fold(study: Study, fold: int, options: FitOptions, twin: Splits | None) -> FoldFit:
+    """Fit all models of a fold. Nothing depends on the images it tests, but what is said of them.
+
+    Args:
+        study: the images.
+        fold: which.
+        options: what is fitted.
+        twin: image-level splits to fit the same LSTM by, fold `fold` modulo theirs; or None.
+    """
+    roles, group_by = study.splits.roles(fold), study.splits.group_by
+    seed = _seed(options, fold)
+    development = develop(study, roles, group_by, options, [options.seed, fold])
+    whitening, network, fitted = _fit_lstm(study, development, options, seed)
+    companions: dict[str, tuple[Locked, Mapping[str, str]]] = {}
+    if options.companions:
+        inputs = _whitened(study, whitening)
+        for name, fit in FITTED_BESIDE.items():
+            found = fit(study, development, inputs, network.sizes, options, seed)
+            if found is not None:
+                companions[name] = lock(found, study.targets, study.cases), roles
+    if twin is not None:
+        theirs = twin.roles(fold % len(twin.folds))
+        leaking = develop(study, theirs, "image", options, [options.seed, fold])
+        _, _, said = _fit_lstm(study, leaking, options, seed)
+        companions[IMAGE_LEVEL] = lock(said, study.targets, study.cases), theirs
+    notes = _notes(study, development, roles, fold)
+    return FoldFit(whitening, network, lock(fitted, study.targets, study.cases), companions, notes)
+
+
+def _seed(options: FitOptions, fold: int) -> int:
+    return options.seed * 10_007 + fold
+
+
+def _fit_lstm(
+    study: Study, development: Development, options: FitOptions, seed: int
+) -> tuple[Whitening, LstmNetwork, Fitted]:
+    features = study.features.patches_of(development.images)  # (p, D)
+    whitening = fit_whitening(features, study.columns, options)
+    sizes = _sizes(study, len(development.members), whitening.size, options)
+    network = LstmNetwork(sizes)
+    task = Task(_whitened(study, whitening), study.targets, study.cases, development.members)
+    trained = train(network, task, options, seed)
+    return whitening, network, Fitted.of(trained.logits, trained.aside, trained.history)
+
+
+def _whitened(study: Study, whitening: Whitening) -> Sequences:
+    return Sequences(whitening.apply(study.features.values), study.features.offsets)
+
+
+def _sizes(study: Study, members: int, inputs: int, options: FitOptions) -> NetworkSizes:
+    return NetworkSizes(
+        members=members,
+        inputs=inputs,
+        outputs=study.outputs,
+        projection=options.projection,
+        hidden=options.hidden,
+        layers=options.lstm_layers,
+        bidirectional=options.bidirectional,
+        dropout=options.dropout,
+    )
+
+
+def check_sizes(study: Study, options: FitOptions) -> None:
+    """Check, before anything is fitted, that the networks are not too large.
+
+    Raises:
+        UsageError: they are.
+    """
+    inputs = min(options.components or len(study.columns), len(study.columns))
+    _sizes(study, options.members, inputs, options)
+    if options.train_magnification not in {0, *(row.magnification for row in study.rows)}:
+        raise UsageError(
+            f"train_magnification is {options.train_magnification}, the cache has "
+            f"{sorted({row.magnification for row in study.rows})}"
+        )
+
+
+def _notes(
+    study: Study, development: Development, roles: Mapping[str, str], fold: int
+) -> tuple[str, ...]:
+    learnt = set(study.targets[torch.cat([m.training for m in development.members])].tolist())
+    tested = {
+        int(study.targets[i])
+        for i, row in enumerate(study.rows)
+        if roles.get(row.image_id) == "test"
+    }
+    return tuple(
+        f"fold {fold}: no training image of class {study.classes[number]}, which it tests: "
+        "every such image counts as wrong"
+        for number in sorted(tested - learnt)
+    )
