@@ -1,0 +1,268 @@
+"""Bootstrap over groups, such as patients: what the numbers would be, had others been drawn."""
+
+# Interface, for whoever calls this:
+#   resampling = resample(groups, classes)          # of distinct images; cases, true classes
+#   weights = resampling.weights(groups_of_rows)    # (R, n) float64
+#   samples = weighted_auc(scores, truth, weights)  # (R,); NaN where a replicate lacks a class
+#   interval(samples, resampling.strata_sizes)      # the second argument: see there
+#   p_value(samples_a - samples_b)                  # NaN are left out
+# weighted_mean, weighted_balanced_accuracy, weighted_auc, weighted_macro_auc,
+# weighted_patient_recognition_rate, weighted_majority_vote.
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import PipelineError
+from pipeline.evaluation.metrics import patient_fractions, votes
+
+LEVEL = 0.95
+"""Of the intervals."""
+
+_BLOCK_BYTES = 16 << 20
+
+
+class Interval(NamedTuple):
+    """A 95% interval."""
+
+    low: float
+    high: float
+
+
+class Resampling(NamedTuple):
+    """Replicates of a drawing of groups.
+
+    Attributes:
+        places: of each group among the columns.
+        multiplicities: (replicates, groups) float64, how much each counts in each replicate.
+        strata_sizes: how many groups each stratum has.
+    """
+
+    places: dict[str, int]
+    multiplicities: NDArray[np.float64]
+    strata_sizes: tuple[int, ...]
+
+    def weights(self, groups: Sequence[str]) -> NDArray[np.float64]:
+        """How much each row counts in each replicate.
+
+        Args:
+            groups: (n,), the group of each row, of those that were resampled.
+
+        Returns:
+            (replicates, n) float64.
+        """
+        return self.multiplicities[:, [self.places[group] for group in groups]]
+
+
+def resample(
+    groups: Sequence[str], classes: Sequence[str], replicates: int = 2000, seed: int = 0
+) -> Resampling:
+    """Draw groups with replacement, within strata.
+
+    Args:
+        groups: (m,), the group of each distinct image.
+        classes: (m,), its class. A group's stratum is the class of most of its images.
+        replicates: how many drawings.
+        seed: of the drawings.
+    """
+    votes_of: dict[str, Counter[str]] = defaultdict(Counter)
+    for group, name in zip(groups, classes, strict=True):
+        votes_of[group][name] += 1
+    places = {group: place for place, group in enumerate(sorted(votes_of))}
+    strata: dict[str, list[int]] = defaultdict(list)
+    for group, place in places.items():
+        counts = votes_of[group]
+        strata[min(counts, key=lambda name: (-counts[name], name))].append(place)
+    generator = np.random.default_rng(seed)
+    multiplicities = np.ones((replicates, len(places)))
+    for name in sorted(strata):
+        members = strata[name]
+        if len(members) > 1:
+            multiplicities[:, members] = _draw(len(members), replicates, generator)
+    sizes = tuple(len(strata[name]) for name in sorted(strata))
+    return Resampling(places, multiplicities, sizes)
+
+
+def _draw(size: int, replicates: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    drawn = generator.multinomial(size - 1, np.full(size, 1 / size), size=replicates)
+    return drawn.astype(np.float64) * (size / (size - 1))
+
+
+def weighted_mean(
+    values: NDArray[np.float64] | NDArray[np.bool_], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean in each replicate, such as accuracy (of 0 and 1) or the Brier score (of squares).
+
+    Args:
+        values: (n,).
+        weights: (replicates, n).
+
+    Returns:
+        (replicates,); NaN where nothing was drawn.
+    """
+    return _ratio(weights @ values.astype(np.float64), weights.sum(axis=1))
+
+
+def weighted_balanced_accuracy(
+    right: NDArray[np.bool_],
+    truth: NDArray[np.int64] | NDArray[np.bool_],
+    weights: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Mean over the classes drawn of the fraction that is right, in each replicate.
+
+    Args:
+        right: (n,), whether each image is classified rightly.
+        truth: (n,), its class.
+        weights: (replicates, n).
+
+    Returns:
+        (replicates,); NaN where fewer than two classes were drawn.
+    """
+    recalls = np.stack(
+        [weighted_mean(right[truth == c], weights[:, truth == c]) for c in np.unique(truth)]
+    )  # (classes, replicates)
+    return _mean_of_two_or_more(recalls)
+
+
+def weighted_auc(
+    scores: NDArray[np.float64], truth: NDArray[np.bool_], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Area under the receiver operating characteristic in each replicate.
+
+    As the Mann-Whitney statistic: the weight of the pairs in which the positive image has the
+    higher score, and half of that of the ties, over the weight of all pairs.
+
+    Args:
+        scores: (n,), higher for the positive class.
+        truth: (n,), whether each image is positive.
+        weights: (replicates, n).
+
+    Returns:
+        (replicates,); NaN where a class was not drawn.
+    """
+    order = np.argsort(scores, kind="stable")
+    _, starts = np.unique(scores[order], return_index=True)
+    positive = truth[order]  # (n,)
+    rows = max(1, _BLOCK_BYTES // (8 * len(scores)))
+    found = []
+    for start in range(0, len(weights), rows):
+        block = weights[start : start + rows][:, order]  # (rows, n)
+        above = np.add.reduceat(block * positive, starts, axis=1)  # (rows, distinct scores)
+        below = np.add.reduceat(block * ~positive, starts, axis=1)
+        lower = np.cumsum(below, axis=1) - below / 2
+        pairs = above.sum(axis=1) * below.sum(axis=1)
+        found.append(_ratio((above * lower).sum(axis=1), pairs))
+    return np.concatenate(found)
+
+
+def weighted_macro_auc(
+    probabilities: NDArray[np.float64], truth: NDArray[np.int64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean over the classes drawn of the area of each against the rest, in each replicate.
+
+    Args:
+        probabilities: (n, classes).
+        truth: (n,), the class of each image, from 0.
+        weights: (replicates, n).
+
+    Returns:
+        (replicates,); NaN where fewer than two classes were drawn.
+    """
+    areas = [weighted_auc(probabilities[:, c], truth == c, weights) for c in np.unique(truth)]
+    return _mean_of_two_or_more(np.stack(areas))
+
+
+def weighted_patient_recognition_rate(
+    right: NDArray[np.bool_], patients: Sequence[Hashable], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Mean over the patients drawn of the fraction of their images that is right.
+
+    Args:
+        right: (n,), whether each image is classified rightly.
+        patients: (n,), whose image each is; all images of one patient are of one group.
+        weights: (replicates, n).
+
+    Returns:
+        (replicates,); NaN where nobody was drawn.
+    """
+    return weighted_mean(patient_fractions(right, patients), _of_patients(weights, patients))
+
+
+def weighted_majority_vote(
+    right: NDArray[np.bool_], patients: Sequence[Hashable], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Fraction of the patients drawn of whose images more than half are right; a tie is a half.
+
+    Args:
+        right: (n,), whether each image is classified rightly.
+        patients: (n,), whose image each is; all images of one patient are of one group.
+        weights: (replicates, n).
+
+    Returns:
+        (replicates,); NaN where nobody was drawn.
+    """
+    fractions = patient_fractions(right, patients)
+    return weighted_mean(votes(fractions), _of_patients(weights, patients))
+
+
+def interval(samples: NDArray[np.float64], strata_sizes: Sequence[int]) -> Interval:
+    """The 95% interval that replicates give.
+
+    Args:
+        samples: (replicates,); those that are NaN are left out.
+        strata_sizes: `Resampling.strata_sizes`.
+
+    Raises:
+        PipelineError: all are NaN.
+    """
+    low, high = np.quantile(_defined(samples), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high))
+
+
+def p_value(differences: NDArray[np.float64]) -> float:
+    """Two-sided p-value of the hypothesis that a difference is 0, from its replicates.
+
+    min(1, 2 (1 + the smaller of the numbers at most 0 and at least 0) / (replicates + 1)).
+
+    Args:
+        differences: (replicates,), paired; those that are NaN are left out.
+
+    Raises:
+        PipelineError: all are NaN.
+    """
+    defined = _defined(differences)
+    fewer = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
+    return min(1.0, 2 * (1 + fewer) / (len(defined) + 1))
+
+
+def _defined(samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    defined = samples[~np.isnan(samples)]
+    if not defined.size:
+        raise PipelineError(
+            "no replicate of the bootstrap has two classes: too few groups for an interval"
+        )
+    return defined
+
+
+def _of_patients(weights: NDArray[np.float64], patients: Sequence[Hashable]) -> NDArray[np.float64]:
+    first: dict[Hashable, int] = {}
+    for place, patient in enumerate(patients):
+        first.setdefault(patient, place)
+    return weights[:, list(first.values())]
+
+
+def _mean_of_two_or_more(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over the first axis of what is not NaN; NaN of fewer than two."""
+    drawn = ~np.isnan(values)
+    count = drawn.sum(axis=0)
+    return _ratio(np.where(drawn, values, 0).sum(axis=0), np.where(count > 1, count, 0))
+
+
+def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quotients; NaN where the divisor is 0."""
+    found = np.full(above.shape, np.nan)
+    np.divide(above, below, out=found, where=below != 0)
+    return found
