@@ -465,6 +465,13 @@ def extract(
     show_default=True,
     help="Fit the baselines, and the LSTM on a leaking split, beside it.",
 )
+@click.option(
+    "--try",
+    "tries",
+    multiple=True,
+    help="Other choices, such as 'components=64 hidden=16', which a fold takes if its images set "
+    "aside for validation say beyond doubt that they are better. May be repeated.",
+)
 def fit_lstm(
     cache: Path,
     splits: Path,
@@ -480,11 +487,10 @@ def fit_lstm(
       pipeline fit-lstm --cache features.h5 --splits splits.csv --out fits --hidden 64
     """
     from pipeline.fitting import fit
-    from pipeline.fitting.options import FitOptions
+    from pipeline.fitting.options import FitOptions, layer_names
     from pipeline.progress import bar
 
-    chosen = tuple(filter(None, (layers or "").split(",")))
-    options = FitOptions(layers=chosen, **choices)
+    options = FitOptions(layers=layer_names(layers or ""), **choices)
     result = fit.fit_lstm(cache, splits, out, options, fold, bar("fitting", "folds"))
     click.echo(f"{out}: {result.summary()}")
 

@@ -267,6 +267,7 @@ class _Run:
                 for name, (said, _) in fitted.companions.items()
             },
             options=dataclasses.asdict(self.options),
+            chosen=fitted.chosen,
             notes=fitted.notes,
             seconds=round(seconds, 3),
         )

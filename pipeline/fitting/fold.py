@@ -13,8 +13,8 @@ from pipeline.fitting.networks import LstmNetwork, NetworkSizes
 from pipeline.fitting.options import FitOptions
 from pipeline.fitting.record import IMAGE_LEVEL
 from pipeline.fitting.sequences import Sequences
-from pipeline.fitting.study import Study
-from pipeline.fitting.training import Task, train
+from pipeline.fitting.study import Study, choose_columns
+from pipeline.fitting.training import Task, clearly_lower, train
 from pipeline.fitting.whitening import Whitening, fit_whitening
 from pipeline.splits.table import Splits
 
@@ -26,6 +26,7 @@ class FoldFit:
     Attributes:
         whitening: features to inputs.
         network: the LSTM's members.
+        chosen: the one of the tries that made it; empty for none of them.
         lstm: what it says.
         companions: what they say, and the roles that they are tested by.
         notes: what a reader must know.
@@ -33,6 +34,7 @@ class FoldFit:
 
     whitening: Whitening
     network: LstmNetwork
+    chosen: str
     lstm: Locked
     companions: Mapping[str, tuple[Locked, Mapping[str, str]]]
     notes: tuple[str, ...]
@@ -50,37 +52,71 @@ def fit_fold(study: Study, fold: int, options: FitOptions, twin: Splits | None) 
     roles, group_by = study.splits.roles(fold), study.splits.group_by
     seed = _seed(options, fold)
     development = develop(study, roles, group_by, options, [options.seed, fold])
-    whitening, network, fitted = _fit_lstm(study, development, options, seed)
+    best = _fit_best(study, development, options, seed)
     companions: dict[str, tuple[Locked, Mapping[str, str]]] = {}
     if options.companions:
-        inputs = _whitened(study, whitening)
+        inputs, sizes = _whitened(study, best.whitening), best.network.sizes
         for name, fit in FITTED_BESIDE.items():
-            found = fit(study, development, inputs, network.sizes, options, seed)
+            found = fit(study, development, inputs, sizes, best.options, seed)
             if found is not None:
                 companions[name] = lock(found, study.targets, study.cases), roles
     if twin is not None:
         theirs = twin.roles(fold % len(twin.folds))
         leaking = develop(study, theirs, "image", options, [options.seed, fold])
-        _, _, said = _fit_lstm(study, leaking, options, seed)
+        said = _fit_best(study, leaking, options, seed).said
         companions[IMAGE_LEVEL] = lock(said, study.targets, study.cases), theirs
-    notes = _notes(study, development, roles, fold)
-    return FoldFit(whitening, network, lock(fitted, study.targets, study.cases), companions, notes)
+    return FoldFit(
+        whitening=best.whitening,
+        network=best.network,
+        chosen=best.text,
+        lstm=lock(best.said, study.targets, study.cases),
+        companions=companions,
+        notes=_notes(study, development, roles, fold),
+    )
 
 
 def _seed(options: FitOptions, fold: int) -> int:
     return options.seed * 10_007 + fold
 
 
-def _fit_lstm(
-    study: Study, development: Development, options: FitOptions, seed: int
-) -> tuple[Whitening, LstmNetwork, Fitted]:
+@dataclass(frozen=True)
+class _Candidate:
+    """An LSTM fitted with some choices, and what made it so."""
+
+    text: str
+    options: FitOptions
+    whitening: Whitening
+    network: LstmNetwork
+    by_case: torch.Tensor
+    said: Fitted
+
+
+def _fit_best(study: Study, development: Development, options: FitOptions, seed: int) -> _Candidate:
+    """The LSTM with the choices given, or with those of a try that is better beyond doubt."""
     features = study.features.patches_of(development.images)  # (p, D)
-    whitening = fit_whitening(features, study.columns, options)
-    sizes = _sizes(study, len(development.members), whitening.size, options)
-    network = LstmNetwork(sizes)
-    task = Task(_whitened(study, whitening), study.targets, study.cases, development.members)
+    found = [
+        _fit_lstm(study, development, features, text, choices, seed)
+        for text, choices in zip(("", *options.tries), options.alternatives(), strict=True)
+    ]
+    least = min(found, key=lambda candidate: float(candidate.by_case.sum()))
+    return least if clearly_lower(least.by_case, found[0].by_case) else found[0]
+
+
+def _fit_lstm(
+    study: Study,
+    development: Development,
+    features: torch.Tensor,
+    text: str,
+    options: FitOptions,
+    seed: int,
+) -> _Candidate:
+    whitening = fit_whitening(features, choose_columns(study.recipe, options), options)
+    network = LstmNetwork(_sizes(study, len(development.members), whitening.size, options))
+    inputs = _whitened(study, whitening)
+    task = Task(inputs, study.targets, study.cases, development.members)
     trained = train(network, task, options, seed)
-    return whitening, network, Fitted.of(trained.logits, trained.aside, trained.history)
+    said = Fitted.of(trained.logits, trained.aside, trained.history)
+    return _Candidate(text, options, whitening, network, trained.by_case, said)
 
 
 def _whitened(study: Study, whitening: Whitening) -> Sequences:
@@ -106,8 +142,9 @@ def check_sizes(study: Study, options: FitOptions) -> None:
     Raises:
         UsageError: they are.
     """
-    inputs = min(options.components or len(study.columns), len(study.columns))
-    _sizes(study, options.members, inputs, options)
+    for choices in options.alternatives():
+        width = len(choose_columns(study.recipe, choices))
+        _sizes(study, choices.members, min(choices.components or width, width), choices)
     if options.train_magnification not in {0, *(row.magnification for row in study.rows)}:
         raise UsageError(
             f"train_magnification is {options.train_magnification}, the cache has "

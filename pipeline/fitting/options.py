@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,9 @@ class FitOptions:
             the last in alphabetical order.
         train_magnification: only images of this magnification train and validate; 0 takes all.
         companions: whether the baselines are fitted beside the LSTM.
+        tries: other choices, each as `name=value name=value`, of which a fold takes the one of
+            the least loss on the images set aside, if it is lower than that of the choices above
+            by more than one standard error over cases.
 
     Raises:
         UsageError: a choice is out of range.
@@ -68,6 +72,7 @@ class FitOptions:
     positive: str | None = None
     train_magnification: int = 0
     companions: bool = True
+    tries: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, (least, most) in _WHOLE.items():
@@ -85,10 +90,54 @@ class FitOptions:
         if not 0 <= self.weight_decay < math.inf:
             raise UsageError(f"weight_decay is {self.weight_decay}, expected 0 or more")
 
-    def changed(self, **values: Any) -> "FitOptions":  # noqa: ANN401 - any of the fields
-        """The same with other values for some fields."""
-        return dataclasses.replace(self, **values)
+    def alternatives(self) -> list["FitOptions"]:
+        """These choices, then those of each of the `tries`.
 
+        Raises:
+            UsageError: one names something that cannot be tried, or a wrong value.
+        """
+        return [self, *(dataclasses.replace(self, **_parse(text)) for text in self.tries)]
+
+
+def _parse(text: str) -> dict[str, Any]:
+    values = {}
+    for word in text.split():
+        name, _, value = word.partition("=")
+        if name not in _TRIED:
+            raise UsageError(
+                f"try {text[:80]!r}: {name[:40]!r} cannot be tried, expected name=value with a "
+                f"name of {', '.join(_TRIED)}"
+            )
+        try:
+            values[name] = _TRIED[name](value)
+        except (ValueError, KeyError) as error:
+            raise UsageError(f"try {text[:80]!r}: {value[:40]!r} is no {name}") from error
+    if not values:
+        raise UsageError("a try is empty, expected name=value")
+    return values
+
+
+def layer_names(text: str) -> tuple[str, ...]:
+    """Names from a comma-separated list."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+_TRIED: dict[str, Callable[[str], Any]] = {
+    "layers": layer_names,
+    "pooled": str,
+    "compression": str,
+    "components": int,
+    "projection": int,
+    "hidden": int,
+    "lstm_layers": int,
+    "bidirectional": {"true": True, "false": False}.__getitem__,
+    "dropout": float,
+    "steps": int,
+    "batch_size": int,
+    "learning_rate": float,
+    "weight_decay": float,
+}
+"""What can be tried, and how its value is read."""
 
 _WHOLE = {
     "components": (0, 8192),

@@ -64,6 +64,7 @@ class FitRecord:
             None of more than two classes.
         companions: for each, `sha256` of its table `<name>.csv`, `temperature`, `threshold`.
         options: of the fit.
+        chosen: the one of the tries in `options` that the images set aside chose; or empty.
         notes: what a reader of the numbers must know, such as a class that nothing trained.
         seconds: that the fold took.
     """
@@ -89,6 +90,7 @@ class FitRecord:
     threshold: float | None
     companions: Mapping[str, Mapping[str, Any]]
     options: Mapping[str, Any]
+    chosen: str
     notes: tuple[str, ...]
     seconds: float
 
@@ -109,6 +111,7 @@ _OWN = (
     "temperature",
     "threshold",
     "companions",
+    "chosen",
     "notes",
     "seconds",
 )

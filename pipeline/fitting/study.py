@@ -28,7 +28,6 @@ class Study:
     Attributes:
         rows: the N images.
         features: of all patches, as the cache stores them.
-        columns: (d,) which of the D features are used.
         statistics: of the images' pixels, if the cache has them.
         classes: what is told apart; of two, the positive one is the last.
         targets: (N,) int64 position of each image's class.
@@ -43,7 +42,6 @@ class Study:
 
     rows: Sequence[ImageRow]
     features: Sequences
-    columns: NDArray[np.int64]
     statistics: Statistics | None
     classes: tuple[str, ...]
     targets: torch.Tensor
@@ -78,7 +76,6 @@ def load_study(cache: Path, splits: Path, options: FitOptions) -> Study:
         return Study(
             rows=rows,
             features=Sequences.from_arrays(features, file.offsets),
-            columns=choose_columns(cache, file.recipe, options),
             statistics=file.statistics,
             classes=classes,
             targets=torch.tensor([classes.index(getattr(row, options.target)) for row in rows]),
@@ -103,7 +100,7 @@ USUAL_LAYER = "conv2_2"
 ALL_LAYERS = ("all",)
 
 
-def choose_columns(cache: Path, recipe: Recipe, options: FitOptions) -> NDArray[np.int64]:
+def choose_columns(recipe: Recipe, options: FitOptions) -> NDArray[np.int64]:
     """(d,) the features that are of the layers and statistics asked for.
 
     Raises:
@@ -125,7 +122,7 @@ def choose_columns(cache: Path, recipe: Recipe, options: FitOptions) -> NDArray[
     if missing or not chosen:
         held = ", ".join(f"{name} {part.pooled}" for name, part in parts)
         raise UsageError(
-            f"{cache}: no features of {', '.join(missing) or options.pooled}, it holds "
+            f"the cache holds no features of {', '.join(missing) or options.pooled}, but "
             f"{held or recipe.layer}: choose of these, or extract again with --layers and --pooling"
         )
     return np.concatenate(chosen)

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.errors import PipelineError
+from pipeline.fitting.adamw import AdamW
 from pipeline.fitting.networks import Network
 from pipeline.fitting.options import FitOptions
 from pipeline.fitting.sequences import Sequences
@@ -43,12 +44,14 @@ class Trained:
         logits: (N, C) of all images, averaged over the members.
         aside: (N, C) of the images set aside, averaged over the members that did not learn from
             them; not a number elsewhere.
+        by_case: (G,) the share of each case in the loss on the images set aside.
         history: of the losses.
     """
 
     network: Network
     logits: torch.Tensor
     aside: torch.Tensor
+    by_case: torch.Tensor
     history: list[Check]
 
 
@@ -91,9 +94,7 @@ def train(network: Network, task: Task, options: FitOptions, seed: int) -> Train
     """
     generator = torch.Generator().manual_seed(seed)
     network.initialise(generator)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
-    )
+    optimiser = AdamW(network.parameters(), options.learning_rate, options.weight_decay)
     batches = _Batches(task, options.batch_size, generator)
     weights = [class_weights(task.targets[member.training]) for member in task.members]
     member_weights = _padded(weights)  # (M, classes)
@@ -104,9 +105,7 @@ def train(network: Network, task: Task, options: FitOptions, seed: int) -> Train
     network.train()
     for step in range(1, looks[-1] + 1):
         loss = _loss(network, task, batches.draw(), member_weights, generator)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimiser.step(loss)
         total, since = total + loss.item() / len(task.members), since + 1
         if step in looks:
             seen.append(judge.look(step, total / since, network))
@@ -116,7 +115,7 @@ def train(network: Network, task: Task, options: FitOptions, seed: int) -> Train
     network.eval()
     logits = predict(network, task.sequences, torch.arange(len(task.sequences)))  # (M, N, C)
     history = [Check(one.step, one.train_loss, one.val_loss, one is kept) for one in seen]
-    return Trained(network, logits.mean(dim=0), judge.aside(logits), history)
+    return Trained(network, logits.mean(dim=0), judge.aside(logits), kept.by_case, history)
 
 
 def _look_steps(task: Task, options: FitOptions) -> list[int]:
@@ -139,12 +138,18 @@ class _Look(NamedTuple):
 
 
 def _choose(seen: Sequence[_Look]) -> _Look:
-    """The last look, or an earlier one of a lower loss, beyond one standard error over cases."""
+    """The last look, or the one of the least loss if that is lower beyond doubt."""
     last = seen[-1]
     least = min(seen, key=lambda look: look.val_loss)
-    gain = last.by_case - least.by_case  # (G,)
-    error = gain.std() * math.sqrt(len(gain)) if len(gain) > 1 else torch.tensor(math.inf)
-    return least if gain.sum() > error else last
+    return least if clearly_lower(least.by_case, last.by_case) else last
+
+
+def clearly_lower(losses: torch.Tensor, others: torch.Tensor) -> bool:
+    """Whether losses (G,) sum to less than others (G,) by over one standard error over cases."""
+    gain = others - losses  # (G,)
+    if len(gain) < 2:
+        return False
+    return bool(gain.sum() > gain.std() * math.sqrt(len(gain)))
 
 
 def class_weights(targets: torch.Tensor) -> torch.Tensor:
