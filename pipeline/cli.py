@@ -513,6 +513,27 @@ def evaluate(fits: Path, out: Path, note: str, as_json: bool) -> None:
     click.echo(evaluation.to_json() if as_json else evaluation.to_text())
 
 
+@main.command()
+@click.argument("run_a")
+@click.argument("run_b")
+@click.option("--out", type=_FILE, help="JSON file to write as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON instead of the table.")
+def compare(run_a: str, run_b: str, out: Path | None, as_json: bool) -> None:
+    """Compare RUN_A and RUN_B on the same test images, paired over patients.
+
+    A run is a folder of `pipeline fit-lstm`, or FOLDER:BASELINE for one of the baselines in it,
+    such as fits:colour.
+
+    \b
+    Example:
+      pipeline compare fits fits-hidden64
+    """
+    from pipeline.evaluation import compare as stage
+
+    paired = stage.compare(run_a, run_b, out)
+    click.echo(paired.to_json() if as_json else paired.to_text())
+
+
 @main.group(cls=_Group, commands=VERBS)
 def cache() -> None:
     """Look into feature caches, compare them, correct their labels, mend them."""

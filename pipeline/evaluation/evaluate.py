@@ -1,103 +1,138 @@
-"""Test predictions to numbers: per fold, pooled, by magnification and subtype."""
+"""Test predictions to numbers with intervals, beside baselines, published figures and an audit."""
 
 import json
-import statistics
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
-from tabulate import tabulate
+from numpy.typing import NDArray
 
 from cache.files import publish
-from pipeline.errors import UsageError
-from pipeline.evaluation.headline import heading
-from pipeline.evaluation.metrics import THRESHOLD, Metrics, measure
-from pipeline.fitting.predictions import FitRecord, Prediction, check_models, read_fits
+from pipeline.evaluation.bootstrap import Interval
+from pipeline.evaluation.calibration import reliability
+from pipeline.evaluation.companions import Result, beside, verdict
+from pipeline.evaluation.measures import (
+    HEADLINE,
+    Measures,
+    draw,
+    measure,
+    over_folds,
+    replicate,
+)
+from pipeline.evaluation.published import published_beside
+from pipeline.evaluation.scores import Scores
+from pipeline.fitting.record import IMAGE_LEVEL, Fits, check_models, read_fits
 
-Key = TypeVar("Key", int, str)
-
-_TITLES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "precision": "precision",
-    "recall": "recall (sensitivity)",
-    "specificity": "specificity",
-    "f1": "F1",
-    "roc_auc": "ROC AUC",
-    "average_precision": "average precision",
-    "brier": "Brier score",
-    "patient_recognition_rate": "patient recognition rate",
+SHORT = {
+    "mean_pool_logistic": "mean-pooled logistic regression",
+    "mean_pool_mlp": "the mean-pooled MLP",
+    "attention": "attention pooling",
+    "permuted_lstm": "the LSTM on permuted patches",
+    "colour": "colour alone",
 }
+"""The baselines as a sentence names them."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How well probabilities agree with outcomes.
+
+    Attributes:
+        brier: see `Metrics`.
+        ece: see `Metrics`.
+        reliability: of the positive class, or of the class that is called: `low`, `high`,
+            `images`, `mean_probability` and `fraction` of each bin.
+    """
+
+    brier: float | None
+    ece: float | None
+    reliability: list[dict[str, float | None]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """The content of `metrics.json`.
 
+    A measure that is not defined is null. Measures are taken within each repeat over its pooled
+    test images, then averaged over repeats; intervals are at 95%.
+
     Attributes:
         note: what the user says of the run.
         protocol: how training and test images were kept apart.
         leaks: whether they were not.
         group_by: what the splits keep together.
+        repeats: how often the images were divided.
         weights: name of the encoder's weights.
         fingerprint: of the features' recipe.
-        labels: the negative and the positive label.
-        threshold: probability from which an image is called positive.
-        pooled: over the test images of all folds together.
-        folds: of each fold's test images.
+        target: `label` or `subtype`.
+        train_magnification: the only one that trained; 0 is all.
+        labels: the classes; of two, the positive one is the last.
+        thresholds: of each fold, from its images set aside; null for more than two classes.
+        temperatures: of each fold, likewise.
+        unit: what intervals resample: `case`, `slide` or `image`.
+        units: how many there are, of each class.
+        images: that are tested.
+        patients: that are tested; null if they are not known.
+        pooled: measure → value.
+        intervals: headline measure → [low, high], or null.
+        folds: of each fold, measure → value.
         mean: over folds.
-        sd: over folds, of a sample (n - 1); None with fewer than two.
-        by_magnification: pooled, of each magnification.
-        by_subtype: pooled, of each subtype.
+        sd: over folds, of a sample (n - 1); null with fewer than two.
+        calibration: `before` and `after` temperature scaling.
+        by_magnification: pooled, of each.
+        by_subtype: pooled, of each.
+        by_class: recall of each class.
+        companions: baseline → measures, intervals, and the gain of the LSTM in ROC AUC.
+        verdict: which baselines are beaten beyond doubt.
+        image_level: what the same LSTM scores on an image-level split, which LEAKS; or null.
+        published: figures of other studies that may stand beside these.
+        audit: of leakage.
+        notes: what a reader must know besides.
     """
 
     note: str
     protocol: str
     leaks: bool
     group_by: str
+    repeats: int
     weights: str
     fingerprint: str
-    labels: tuple[str, str]
-    threshold: float
-    pooled: Metrics
-    folds: list[Metrics]
-    mean: dict[str, float | None]
-    sd: dict[str, float | None]
-    by_magnification: dict[str, Metrics]
-    by_subtype: dict[str, Metrics]
+    target: str
+    train_magnification: int
+    labels: tuple[str, ...]
+    thresholds: list[float | None]
+    temperatures: list[float]
+    unit: str
+    units: tuple[int, ...]
+    images: int
+    patients: int | None
+    pooled: Measures
+    intervals: dict[str, Interval | None]
+    folds: list[Measures]
+    mean: Measures
+    sd: Measures
+    calibration: dict[str, Calibration]
+    by_magnification: dict[str, Measures]
+    by_subtype: dict[str, Measures]
+    by_class: dict[str, float]
+    companions: dict[str, Result]
+    verdict: str
+    image_level: Measures | None
+    published: list[dict[str, str]]
+    audit: Mapping[str, Any]
+    notes: list[str]
 
     def to_json(self) -> str:
-        """As JSON; a measure that is not defined is null."""
-        values = asdict(self)
-        values["pooled"] = self.pooled._asdict()
-        values["folds"] = [metrics._asdict() for metrics in self.folds]
-        for part in ("by_magnification", "by_subtype"):
-            values[part] = {key: found._asdict() for key, found in getattr(self, part).items()}
-        return json.dumps(values, indent=2, allow_nan=False) + "\n"
+        """As JSON."""
+        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
 
     def to_text(self) -> str:
         """As tables for a terminal."""
-        parts = [heading(vars(self)), self._main_table()]
-        for title, part in (
-            ("magnification", self.by_magnification),
-            ("subtype", self.by_subtype),
-        ):
-            if len(part) > 1:
-                parts.append(_group_table(title, part))
-        return "\n\n".join(parts)
+        from pipeline.evaluation.tables import tables
 
-    def _main_table(self) -> str:
-        rows = [
-            [title, _shown(getattr(self.pooled, name)), _spread(self.mean[name], self.sd[name])]
-            for name, title in _TITLES.items()
-        ]
-        counts = f"{self.pooled.images} images"
-        if self.pooled.patients is not None:
-            counts += f", {self.pooled.patients} patients"
-        headers = [f"{len(self.folds)} folds, {counts}", "pooled", "mean ± sd of folds"]
-        return tabulate(rows, headers, colalign=("left", "right", "right"), disable_numparse=True)
+        return tables(self)
 
 
 def evaluate(fits: Path, out: Path, note: str = "") -> Evaluation:
@@ -112,87 +147,94 @@ def evaluate(fits: Path, out: Path, note: str = "") -> Evaluation:
         UsageError: the folds are incomplete, or do not belong together, or a model to its fold.
         PublishError: `out` cannot be written.
     """
-    record, predictions = read_fits(fits)
+    read = read_fits(fits)
     check_models(fits)
-    evaluation = evaluate_predictions(record, predictions, note)
+    evaluation = evaluate_fits(read, note)
     with publish(out) as temporary:
         temporary.write_text(evaluation.to_json())
     return evaluation
 
 
-def evaluate_predictions(
-    record: FitRecord, predictions: Sequence[Prediction], note: str = ""
-) -> Evaluation:
-    """Measure predictions; only those whose role is `test` count."""
-    test = [prediction for prediction in predictions if prediction.role == "test"]
-    if not test:
-        raise UsageError("the predictions hold no test image: check the splits")
-    positive = record.labels[1]
-    folds = list(_grouped(test, positive, lambda prediction: prediction.fold).values())
-    names = list(_TITLES)
+def evaluate_fits(fits: Fits, note: str = "") -> Evaluation:
+    """Measure the test predictions of all folds."""
+    record, records = fits.records[0], fits.records
+    scores = Scores.of(fits.predictions, record.labels)
+    resampling = draw(scores)
+    own = replicate(scores, resampling)
+    others = {name: Scores.of(rows, record.labels) for name, rows in fits.companions.items()}
+    twin = others.pop(IMAGE_LEVEL, None)
+    companions = beside(scores, own, others)
+    folds, mean, sd = over_folds(scores)
+    magnifications = set(scores.magnifications.tolist())
+    shown = published_beside(record.labels, magnifications, record.leaks)
+    notes = [note for one in records for note in one.notes]
+    if 1 in resampling.strata_sizes:
+        notes.append(f"a class has one {scores.unit} only: intervals say nothing of how it varies")
     return Evaluation(
         note=note,
         protocol=record.protocol,
         leaks=record.leaks,
         group_by=record.group_by,
+        repeats=record.repeats,
         weights=record.weights,
         fingerprint=record.fingerprint,
+        target=record.target,
+        train_magnification=record.train_magnification,
         labels=record.labels,
-        threshold=THRESHOLD,
-        pooled=_measure(test, positive),
+        thresholds=[one.threshold for one in records],
+        temperatures=[one.temperature for one in records],
+        unit=scores.unit,
+        units=resampling.strata_sizes,
+        images=len(set(scores.image_ids.tolist())),
+        patients=None if "" in scores.cases else len(set(scores.cases.tolist())),
+        pooled=measure(scores),
+        intervals={name: own.interval(name) for name in HEADLINE},
         folds=folds,
-        mean={name: _over_folds(statistics.fmean, folds, name, 1) for name in names},
-        sd={name: _over_folds(statistics.stdev, folds, name, 2) for name in names},
-        by_magnification=_grouped(test, positive, _magnification),
-        by_subtype=_grouped(test, positive, lambda prediction: prediction.subtype or "unknown"),
+        mean=mean,
+        sd=sd,
+        calibration={
+            "before": _calibration(scores, scores.raw),
+            "after": _calibration(scores, scores.probabilities),
+        },
+        by_magnification=_parts(
+            scores, np.array([_magnification(m) for m in scores.magnifications])
+        ),
+        by_subtype=_parts(scores, np.where(scores.subtypes == "", "unknown", scores.subtypes)),
+        by_class={
+            name: float(scores.right[scores.truth == number].mean())
+            for number, name in enumerate(scores.classes)
+            if (scores.truth == number).any()
+        },
+        companions=companions,
+        verdict=verdict(companions, SHORT),
+        image_level=None if twin is None else measure(twin),
+        published=[one._asdict() for one in shown],
+        audit=fits.audit,
+        notes=list(dict.fromkeys(notes)),
     )
 
 
-def _magnification(prediction: Prediction) -> str:
-    return f"{prediction.magnification}X" if prediction.magnification else "unknown"
+def _calibration(scores: Scores, probabilities: NDArray[np.float64]) -> Calibration:
+    two = len(scores.classes) == 2
+    top = probabilities[:, 1] if two else probabilities.max(axis=1)  # (n,)
+    hit = scores.truth == 1 if two else scores.truth == probabilities.argmax(axis=1)  # (n,)
+    changed = Scores(**{**vars(scores), "probabilities": probabilities})
+    found = measure(changed)
+    return Calibration(
+        brier=found["brier"],
+        ece=found["ece"],
+        reliability=[one._asdict() for one in reliability(top, hit)],
+    )
 
 
-def _measure(predictions: Sequence[Prediction], positive: str) -> Metrics:
-    truth = np.array([prediction.label == positive for prediction in predictions])  # (n,)
-    probability = np.array([prediction.probability for prediction in predictions])  # (n,)
-    # A patient whom several folds test, as the official ones do, counts once in each.
-    patients: list[Hashable | None] = [
-        (prediction.fold, prediction.case) if prediction.case else None
-        for prediction in predictions
-    ]
-    return measure(truth, probability, patients)
+def _magnification(magnification: int) -> str:
+    return f"{magnification}X" if magnification else "unknown"
 
 
-def _grouped(
-    predictions: Sequence[Prediction], positive: str, key: Callable[[Prediction], Key]
-) -> dict[Key, Metrics]:
-    keys = sorted({key(prediction) for prediction in predictions})
+def _parts(scores: Scores, keys: NDArray[np.str_]) -> dict[str, Measures]:
+    """The measures of the images of each key (n,), with how many images there are."""
+    parts = {key: scores.take(keys == key) for key in sorted(set(keys.tolist()))}
     return {
-        value: _measure([p for p in predictions if key(p) == value], positive) for value in keys
+        key: {"images": len(set(part.image_ids.tolist())), **measure(part)}
+        for key, part in parts.items()
     }
-
-
-def _over_folds(
-    statistic: Callable[[list[float]], float], folds: Sequence[Metrics], name: str, least: int
-) -> float | None:
-    values = [value for fold in folds if (value := getattr(fold, name)) is not None]
-    return statistic(values) if len(values) == len(folds) >= least else None
-
-
-def _shown(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _spread(mean: float | None, sd: float | None) -> str:
-    return _shown(mean) if sd is None else f"{_shown(mean)} ± {sd:.3f}"
-
-
-def _group_table(title: str, part: dict[str, Metrics]) -> str:
-    names = ("accuracy", "roc_auc", "patient_recognition_rate")
-    rows = [
-        [key, found.images, *(_shown(getattr(found, name)) for name in names)]
-        for key, found in part.items()
-    ]
-    headers = [title, "images", *(_TITLES[name] for name in names)]
-    alignment = ("left", *["right"] * (len(headers) - 1))
-    return tabulate(rows, headers, colalign=alignment, disable_numparse=True)

@@ -11,12 +11,15 @@ there already is not made again. About an hour on two CPU cores.
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from honest_table import HEADER, draws, line, measured
 from numpy.typing import NDArray
 from PIL import Image
+
+from pipeline.fitting.record import read_fits
 
 ALL_LAYERS = "conv1_2,conv2_2,conv3_3,conv4_3,conv5_3,pool5"
 
@@ -149,7 +152,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shared", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--until-fits", action="store_true", help="Make no table.")
     arguments = parser.parse_args()
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
@@ -157,8 +159,33 @@ def main() -> None:
         make_cache(name, arguments.shared, out)
     if not (out / "splits.csv").exists():
         run("split", out / "as_they_are.csv", "--out", out / "splits.csv", "--repeats", "5")
-    for name in VARIANTS:
-        fit(name, out)
+    folders = {name: fit(name, out) for name in VARIANTS}
+    levels = out / "fits" / "image_level"
+    if not (levels / "fold24/fit.json").exists():
+        splits = out / "image_level.csv"
+        options = ["--repeats", "5", "--group-by", "image"]
+        run("split", out / "as_they_are.csv", "--out", splits, *options)
+        run("fit-lstm", "--cache", out / "features.h5", "--splits", splits, "--out", levels)
+    for name, folder in {"default": folders["default"], "image-level": levels}.items():
+        run("evaluate", "--fits", folder, "--out", out / f"{name}.json")
+    table = "\n".join(lines(folders))
+    (out / "table.md").write_text(f"{table}\n")
+    print(table)
+
+
+def lines(folders: dict[str, Path]) -> Iterator[str]:
+    """The table of all variants, then that of the baselines."""
+    default = read_fits(folders["default"])
+    resampling = draws(default.predictions)
+    base = measured(default.predictions, resampling)
+    yield HEADER
+    for name, folder in folders.items():
+        found = measured(read_fits(folder).predictions, resampling)
+        yield line(name, found, None if name == "default" else base, resampling)
+    for name in ("default", *(name for name in folders if name.startswith("plain"))):
+        for companion, predictions in read_fits(folders[name]).companions.items():
+            found = measured(predictions, resampling)
+            yield line(f"{companion} beside {name}", found, base, resampling)
 
 
 if __name__ == "__main__":

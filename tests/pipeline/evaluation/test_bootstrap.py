@@ -82,13 +82,14 @@ def test_intervals_cover_as_the_module_says(negative, positive, least):
     assert max(found["image", name] for name in ("accuracy", "auc")) <= 0.75
 
 
-def test_p_values_of_models_that_differ_by_chance_are_uniform():
-    random = np.random.default_rng(2)
+def _p_values_by_chance(studies, seed, replicates=300):
+    """Of paired models that are equally good."""
+    random = np.random.default_rng(seed)
     found = []
-    for study in range(200):
+    for study in range(studies):
         scores, truth, cases = _study(random, 15, 15)
         number = np.unique(cases, return_inverse=True)[1]
-        drawn = resample(cases, _names(truth), replicates=300, seed=study)
+        drawn = resample(cases, _names(truth), replicates, seed=study)
         weights = drawn.weights(cases)
         one, other = (
             scores + random.normal(0, 0.5, 30)[number] + random.normal(0, 0.5, len(scores))
@@ -96,8 +97,21 @@ def test_p_values_of_models_that_differ_by_chance_are_uniform():
         )
         difference = weighted_auc(one, truth, weights) - weighted_auc(other, truth, weights)
         found.append(p_value(difference, drawn.strata_sizes))
+    return np.array(found)
+
+
+def test_p_values_of_models_that_differ_by_chance_are_uniform():
+    found = _p_values_by_chance(studies=300, seed=5)
     assert stats.kstest(found, "uniform").pvalue > 0.01
-    assert 0.01 <= np.mean(np.array(found) < 0.05) <= 0.10
+    # 300 studies tell a fraction near 0.05 to within 0.025.
+    assert 0.02 <= np.mean(found < 0.05) <= 0.09
+
+
+@pytest.mark.slow
+def test_one_in_twenty_models_that_differ_by_chance_has_a_p_value_under_one_in_twenty():
+    found = _p_values_by_chance(studies=3000, seed=11)
+    assert 0.04 <= np.mean(found < 0.05) <= 0.07
+    assert 0.08 <= np.mean(found < 0.1) <= 0.125
 
 
 def test_a_real_difference_between_models_is_found():
@@ -262,9 +276,9 @@ def test_the_degrees_of_freedom_worked_by_hand():
     assert degrees_of_freedom((1, 1)) is None
 
 
-@given(st.floats(-3, 3), st.integers(3, 40))
+@given(st.floats(-3, 3), st.integers(5, 40))
 def test_the_p_value_is_under_one_in_twenty_where_the_interval_leaves_nought_out(mean, size):
-    samples = mean + stats.norm.ppf((np.arange(2000) + 0.5) / 2000)
+    samples = mean + stats.norm.ppf((np.arange(20_000) + 0.5) / 20_000)
     low, high = interval(samples, (size, size))
     p = p_value(samples, (size, size))
     if low > 0.02 or high < -0.02:
