@@ -79,6 +79,7 @@ def main(debug: bool) -> None:
       pipeline extract --manifest manifest.csv --weights vgg16.safetensors --out features.h5
       pipeline fit-lstm --cache features.h5 --splits splits.csv --out fits
       pipeline evaluate --fits fits --out metrics.json
+      pipeline compare fits fits-hidden64
 
     `snakemake --cores 8` runs them all.
     """

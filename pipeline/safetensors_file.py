@@ -21,30 +21,35 @@ MAX_HEADER = 1 << 20
 """Bytes of a header: names, shapes and metadata. That of VGG16 has 3 KB."""
 
 
+_TYPES = {"f": ("F32", "<f4"), "i": ("I64", "<i8")}
+"""How numbers of a kind are called and stored: all float as float32, all whole as int64."""
+
+
 def write_safetensors(
-    path: Path, arrays: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, str]
+    path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
 ) -> None:
-    """Publish float32 arrays as a safetensors file, in the order given.
+    """Publish arrays as a safetensors file, in the order given: float32, or int64 if whole.
 
     The safetensors package itself writes metadata in an order that differs from run to run.
 
     Raises:
         PublishError: the file cannot be written.
     """
-    header = _header({name: array.shape for name, array in arrays.items()}, metadata)
+    header = _header(arrays, metadata)
     with publish(path) as temporary, temporary.open("wb") as file:
         file.write(len(header).to_bytes(8, "little"))
         file.write(header)
         for array in arrays.values():
-            file.write(np.ascontiguousarray(array, dtype="<f4").data)
+            file.write(np.ascontiguousarray(array, dtype=_TYPES[array.dtype.kind][1]).data)
 
 
-def _header(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> bytes:
+def _header(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
     entries: dict[str, object] = {"__metadata__": dict(metadata)}
     start = 0
-    for name, shape in shapes.items():
-        end = start + 4 * math.prod(shape)
-        entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+    for name, array in arrays.items():
+        dtype, stored = _TYPES[array.dtype.kind]
+        end = start + np.dtype(stored).itemsize * math.prod(array.shape)
+        entries[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [start, end]}
         start = end
     text = json.dumps(entries, separators=(",", ":")).encode()
     return text + b" " * (-len(text) % 8)  # so that the arrays are aligned

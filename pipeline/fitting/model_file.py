@@ -86,11 +86,12 @@ def save_model(path: Path, model: Model) -> None:
         "temperature": json.dumps(model.temperature),
         "threshold": json.dumps(model.threshold),
     }
-    arrays = {name: tensor.numpy() for name, tensor in model.network.state_dict().items()}
-    for field in dataclasses.fields(Whitening):
-        tensor = getattr(model.whitening, field.name)
-        arrays[_WHITENING + field.name] = tensor.contiguous().numpy()
-    write_safetensors(path, arrays, header)
+    whitening = {  # its whole numbers first, where they are aligned
+        _WHITENING + field.name: getattr(model.whitening, field.name).numpy()
+        for field in dataclasses.fields(Whitening)
+    }
+    network = {name: tensor.numpy() for name, tensor in model.network.state_dict().items()}
+    write_safetensors(path, {**whitening, **network}, header)
 
 
 def load_model(path: Path) -> Model:

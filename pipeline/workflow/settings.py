@@ -59,7 +59,7 @@ class Settings:
         """A section of the configuration as command line options.
 
         Keys become long options; null leaves an option out; a truth value becomes the option
-        or its opposite.
+        or its opposite; a list repeats it.
         """
         values = dict(self._config[section])
         if section == "evaluate" and self.is_demo:
@@ -69,6 +69,8 @@ class Settings:
             option = "--" + key.replace("_", "-")
             if isinstance(value, bool):
                 words.append(option if value else _OPPOSITES[option])
+            elif isinstance(value, list):
+                words += [word for one in value for word in (option, str(one))]
             elif value is not None:
                 words += [option, str(value)]
         return shlex.join(words)
@@ -119,4 +121,4 @@ def _state(file: Path) -> str:
     return f"{found.st_size} {found.st_mtime_ns}"
 
 
-_OPPOSITES = {"--bidirectional": "--one-direction"}
+_OPPOSITES = {"--bidirectional": "--one-direction", "--companions": "--no-companions"}

@@ -1,14 +1,20 @@
 """Damaged models and fits are read or refused, never anything else, at once."""
 
+import json
 import math
+import struct
 
+import numpy as np
 import pytest
-from forged_models import joined, parts_of, with_sizes, write_model
+import torch
+from forged_models import joined, parts_of, with_metadata, with_sizes, with_values, write_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_caches import DIM
 
 from pipeline.errors import UsageError
 from pipeline.fitting.model_file import load_model
+from pipeline.fitting.sequences import Sequences
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +27,10 @@ NUMBERS = st.one_of(
     st.sampled_from([2**31, 2**63, 10**30, -1, 0, 65536, 65537, 8192]),
 )
 NAMES = st.sampled_from(
-    ["feature_dim", "projection", "hidden", "layers", "bidirectional", "dropout", "more"]
+    [
+        *("members", "inputs", "outputs", "projection", "hidden", "layers", "bidirectional"),
+        *("dropout", "more"),
+    ]
 )
 
 
@@ -43,7 +52,50 @@ SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 4, 8, 2**32, 2**62, 2**64 - 1]), 
 
 @settings(max_examples=150)
 @given(
-    name=st.integers(0, 14),
+    name=st.sampled_from(["temperature", "threshold", "classes", "target", "fold", "protocol"]),
+    text=st.one_of(
+        NUMBERS.map(json.dumps),
+        st.text(max_size=5),
+        st.lists(st.text(max_size=2), max_size=4).map(json.dumps),
+        st.sampled_from(["NaN", "Infinity", "-Infinity", "1e999", "0.0", "-0.0", "1", "[" * 9999]),
+    ),
+)
+def test_any_text_of_the_header_gives_a_model_that_can_answer_or_an_error(
+    tmp_path_factory, sound, name, text
+):
+    path = tmp_path_factory.getbasetemp() / "model.safetensors"
+    path.write_bytes(with_metadata(sound, **{name: text}))
+    try:
+        model = load_model(path)
+    except UsageError as error:
+        assert str(error).startswith(f"{path}: ")
+        assert str(error).isprintable()
+        return
+    probabilities = model.probabilities(Sequences(torch.ones(2, DIM), torch.tensor([0, 1, 2])))
+    assert probabilities.shape == (2,)
+    assert np.isfinite(probabilities).all()
+    assert 0 <= model.threshold <= 1
+
+
+@settings(max_examples=100)
+@given(
+    columns=st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-1, 5), min_size=3, max_size=3)
+)
+def test_any_columns_are_those_of_the_features_or_an_error(tmp_path_factory, sound, columns):
+    path = tmp_path_factory.getbasetemp() / "model.safetensors"
+    path.write_bytes(with_values(sound, "whitening.columns", struct.pack("<3q", *columns)))
+    try:
+        model = load_model(path)
+    except UsageError as error:
+        assert str(error).startswith(f"{path}: ")
+        return
+    assert all(0 <= column < DIM for column in columns)
+    assert model.whitening.columns.tolist() == columns
+
+
+@settings(max_examples=150)
+@given(
+    name=st.integers(0, 30),
     dtype=st.sampled_from(["F32", "F16", "I64", "BOOL", "U8"]),
     shape=SHAPES,
     start=st.integers(0, 2**64),

@@ -31,7 +31,7 @@ EXTRACT = (
 )
 FIT = (
     "fit-lstm --cache features.h5 --splits splits.csv --out new "
-    "--epochs 1 --min-epochs 1 --projection 4 --hidden 4"
+    "--steps 1 --checks 1 --components 4 --hidden 4 --members 2"
 )
 EVALUATE = "evaluate --fits fits --out new.json"
 DEMO = "demo --out new --slides 2 --images 2"
@@ -457,8 +457,8 @@ BAD_OPTIONS = {
     f"{EXTRACT} --precision float16": "only float32",
     f"{FIT} --dropout 1": "dropout is 1.0",
     f"{FIT} --hidden 0 --out fits": "hidden is 0",
-    f"{FIT} --layers 0": "layers is 0",
-    f"{FIT} --epochs 0": "epochs is 0",
+    f"{FIT} --lstm-layers 0": "lstm_layers is 0",
+    f"{FIT} --checks 0": "checks is 0",
     f"{FIT} --batch-size 0": "batch_size is 0",
     f"{FIT} --learning-rate 0": "learning_rate is 0.0",
     f"{FIT} --weight-decay nan": "weight_decay is nan",

@@ -87,7 +87,7 @@ def test_extraction_loads_nothing_of_stage_two():
 
 def test_fitting_loads_nothing_of_stage_one():
     modules = loaded_by("import pipeline.fitting.fit")
-    assert "pipeline.fitting.classifier" in modules
+    assert "pipeline.fitting.networks" in modules
     assert not below(modules, "pipeline.extraction", "pipeline.weights", "torchvision", "PIL")
     assert not below(modules, "pipeline.evaluation", "sklearn", "pipeline.cli")
 

@@ -18,7 +18,7 @@ SMALL: dict[str, Any] = {
     "weights": {"random": 0},
     "split": {"folds": 3},
     "extract": {"patch_size": 32, "stride": 32, "device": "cpu"},
-    "fit": {"hidden": 4, "projection": 4, "epochs": 2, "min_epochs": 1},
+    "fit": {"hidden": 4, "components": 4, "members": 2, "steps": 4},
 }
 """A configuration that takes seconds."""
 

@@ -55,7 +55,9 @@ def settings(**changes: Any) -> Settings:
 
 def test_options_are_the_sections_keys_as_long_options_in_their_order() -> None:
     found = settings(split={"folds": 3, "val_fraction": 0.25}).options("split")
-    assert found == "--folds 3 --group-by case --seed 0 --val-fraction 0.25"
+    assert found == (
+        "--folds 3 --group-by case --repeats 1 --seed 0 --stratify label --val-fraction 0.25"
+    )
 
 
 @pytest.mark.parametrize("section", ["weights", "evaluate"])
@@ -74,6 +76,12 @@ def test_a_truth_value_becomes_the_option_or_its_opposite(
     assert shown in words
     assert hidden not in words
     assert not {"True", "False"} & set(words)
+
+
+def test_a_list_repeats_the_option() -> None:
+    words = shlex.split(settings(fit={"try": ["hidden=16", "layers=all steps=50"]}).options("fit"))
+    tried = [words[i + 1] for i, word in enumerate(words) if word == "--try"]
+    assert tried == ["hidden=16", "layers=all steps=50"]
 
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
@@ -310,6 +318,7 @@ def test_the_workflow_and_the_command_line_have_the_same_defaults(section: str) 
         default = option.get_default(context)
         # null leaves an option out, so it stands for an empty text and for no default at all.
         expected = default if isinstance(default, int | float | str) and default != "" else None
+        expected = [] if option.multiple else expected
         assert DEFAULTS[section][key] == expected, f"{section}.{key}"
 
 
@@ -317,9 +326,8 @@ def test_the_workflow_and_the_command_line_have_the_same_defaults(section: str) 
 def test_the_schema_offers_the_choices_of_the_command_line(section: str) -> None:
     for key, option in verb_options(section).items():
         if isinstance(option.type, click.Choice):
-            assert SCHEMA["properties"][section]["properties"][key]["enum"] == list(
-                option.type.choices
-            )
+            offered = SCHEMA["properties"][section]["properties"][key]["enum"]
+            assert [one for one in offered if one is not None] == list(option.type.choices)
 
 
 def test_the_defaults_satisfy_the_schema() -> None:
