@@ -217,7 +217,7 @@ def _whitening(file: Any, sizes: NetworkSizes, recipe: Recipe) -> Whitening:  # 
 def _network(sizes: NetworkSizes, file: Any) -> LstmNetwork:  # noqa: ANN401 - as above
     with torch.device("meta"):  # names and shapes without memory
         expected = {n: list(t.shape) for n, t in LstmNetwork(sizes).state_dict().items()}
-    names = [name for name in file.keys() if not name.startswith(_WHITENING)]  # noqa: SIM118
+    names = set(file.keys()) - {_WHITENING + field.name for field in dataclasses.fields(Whitening)}
     found = {name: file.get_slice(name) for name in names if name in expected}
     wrong = [
         name

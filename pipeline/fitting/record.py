@@ -1,11 +1,12 @@
 """The record of a fit, and reading a fit's folder: all folds, of one study, unchanged since."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from pipeline.errors import UsageError
 from pipeline.fitting.predictions import Prediction, file_sha256, read_predictions
@@ -220,7 +221,7 @@ def check_models(folder: Path) -> None:
 def _read_record(path: Path) -> FitRecord:
     try:
         values = json.loads(read_file(path, MAX_RECORD_BYTES))
-        lists = {name: tuple(values[name]) for name in ("labels", "notes")}
+        lists = {name: _texts(values[name]) for name in ("labels", "notes")}
         record = FitRecord(**{**values, **lists})
         _check_types(record)
         _check_values(record)
@@ -235,6 +236,12 @@ def _read_record(path: Path) -> FitRecord:
             "move or remove it"
         )
     return record
+
+
+def _texts(values: Any) -> tuple[str, ...]:  # noqa: ANN401 - any value of a file that may be forged
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r:.40} is no list")
+    return tuple(values)
 
 
 def _check_types(record: FitRecord) -> None:
@@ -259,6 +266,22 @@ def _check_values(record: FitRecord) -> None:
         raise ValueError(f"fold is {record.fold} of {record.folds}")
     if not 0 <= record.repeat < record.repeats <= record.folds:
         raise ValueError(f"repeat is {record.repeat} of {record.repeats}")
+    if record.train_magnification < 0:
+        raise ValueError(f"train_magnification is {record.train_magnification}")
+    _check_locked(record.temperature, record.threshold, record.labels)
+
+
+def _check_locked(temperature: object, threshold: object, labels: Sequence[str]) -> None:
+    if not _is_number(temperature) or not 0 < temperature < math.inf:
+        raise ValueError(f"temperature is {temperature!r:.40}, expected a positive number")
+    if len(labels) > 2 and threshold is None:
+        return
+    if len(labels) > 2 or not _is_number(threshold) or not 0 <= threshold <= 1:
+        raise ValueError(f"threshold is {threshold!r:.40}, expected 0 to 1 of two classes")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_companions(record: FitRecord) -> None:
@@ -267,6 +290,7 @@ def _check_companions(record: FitRecord) -> None:
             raise ValueError(f"companion {name[:40]!r} is not known")
         if not isinstance(values.get("sha256"), str):
             raise TypeError(f"companion {name} has no sha256")
+        _check_locked(values.get("temperature"), values.get("threshold"), record.labels)
 
 
 _TYPES: Mapping[str, type | tuple[type, ...]] = {

@@ -11,19 +11,34 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from forged_models import joined, parts_of, with_entry, with_metadata, with_sizes, write_model
+from forged_models import (
+    joined,
+    parts_of,
+    with_array,
+    with_entry,
+    with_metadata,
+    with_sizes,
+    with_values,
+    write_model,
+)
 from measured import memory, reset_peak
+from small_fits import CLASSES, prediction, write_fits
 
 from pipeline.errors import UsageError
 from pipeline.fitting import model_file
-from pipeline.fitting.classifier import MAX_PARAMETERS, ClassifierSizes, LstmClassifier
 from pipeline.fitting.model_file import load_model
+from pipeline.fitting.networks import MAX_PARAMETERS, LstmNetwork, NetworkSizes
+from pipeline.fitting.predictions import file_sha256
+from pipeline.fitting.record import read_fits
 from pipeline.safetensors_file import MAX_BYTES, MAX_HEADER
 from pipeline.weights import formats, weights_file
 from pipeline.weights.formats import read_vgg16_arrays
 from pipeline.weights.weights_file import load_weights
 
 NAN = struct.pack("<f", float("nan"))
+COLUMNS, LEVEL, MEAN, BASIS = (
+    f"whitening.{name}" for name in ("columns", "level", "mean", "basis")
+)
 DEEP = "[" * 100_000 + "]" * 100_000
 
 
@@ -34,7 +49,8 @@ def replaced_values(data, value):
 
 def swapped(data):
     header, arrays = parts_of(data)
-    header["scale"], header["mean"] = header["mean"], header["scale"]
+    names = "layers.0.0.recurrence", "layers.0.1.inputs.weight"
+    header[names[0]], header[names[1]] = header[names[1]], header[names[0]]
     return joined(header, arrays)
 
 
@@ -42,7 +58,9 @@ SIZES = {
     "hidden": 10**9,
     "layers": 10**9,
     "projection": 2**63,
-    "feature_dim": 10**30,
+    "inputs": 10**30,
+    "members": 100,
+    "outputs": 1024,
     "dropout": float("nan"),
     "bidirectional": 1,
 }
@@ -68,7 +86,7 @@ FORGED = {
     "a recipe of another fingerprint": lambda data: with_metadata(data, fingerprint="0" * 64),
     "no recipe": lambda data: with_metadata(data, recipe=None),
     **{
-        f"labels {labels}": lambda data, v=labels: with_metadata(data, labels=json.dumps(v))
+        f"classes {labels}": lambda data, v=labels: with_metadata(data, classes=json.dumps(v))
         for labels in (
             ["a"],
             ["a", "a"],
@@ -77,8 +95,21 @@ FORGED = {
             "ab",
             {"a": 1, "b": 2},
             ["a", "\x1b"],
+            ["a", "b", "c"],
+            [f"class{i}" for i in range(1025)],
         )
     },
+    **{
+        f"{name} {text[:20]}": lambda data, n=name, v=text: with_metadata(data, **{n: v})
+        for name, texts in {
+            "temperature": ("0.0", "-1.0", "NaN", "Infinity", "null", "1", "true", '"1"', "", DEEP),
+            "threshold": ("-0.1", "1.5", "NaN", "null", "[0.5]", "true", "9" * 5000, DEEP),
+            "target": ("", "slide", "\x1b"),
+        }.items()
+        for text in texts
+    },
+    "no temperature": lambda data: with_metadata(data, temperature=None),
+    "no threshold": lambda data: with_metadata(data, threshold=None),
     **{
         f"fold {fold}": lambda data, v=fold: with_metadata(data, fold=v)
         for fold in ("-1", "1_0", "1.5", "", "true", "9" * 5000, "١")
@@ -91,17 +122,48 @@ FORGED = {
     "an array of terabytes": lambda data: with_entry(
         data, "logit.weight", shape=[1, 10**12], data_offsets=[0, 4 * 10**12]
     ),
-    "an array of another type": lambda data: with_entry(data, "scale", dtype="I32"),
-    "an array of another name": lambda data: data.replace(b'"scale"', b'"scalp"'),
+    "an array of another type": lambda data: with_entry(data, "logit.weight", dtype="I32"),
+    "an array of another name": lambda data: data.replace(b'"logit.bias"', b'"logit.bath"'),
     "an array too many": lambda data: with_entry(
         data, "more", dtype="F32", shape=[0], data_offsets=[len(parts_of(data)[1])] * 2
     ),
     "arrays that change places": swapped,
-    "a shape that overflows": lambda data: with_entry(data, "mean", shape=[2**62, 4]),
-    "a negative shape": lambda data: with_entry(data, "mean", shape=[-4]),
-    "arrays that overlap": lambda data: with_entry(data, "mean", data_offsets=[4, 20]),
+    "a shape that overflows": lambda data: with_entry(data, MEAN, shape=[2**62, 4]),
+    "a negative shape": lambda data: with_entry(data, MEAN, shape=[-4]),
+    "arrays that overlap": lambda data: with_entry(data, MEAN, data_offsets=[4, 16]),
     "values that are not finite": lambda data: replaced_values(data, NAN),
-    "a scale of nothing": lambda data: replaced_values(data, bytes(4)),
+    "one weight that is not finite": lambda data: with_values(data, "logit.weight", NAN),
+    **{
+        f"column {column}": lambda data, v=column: with_values(data, COLUMNS, struct.pack("<q", v))
+        for column in (-1, 4, 2**31, 2**63 - 1, -(2**63))
+    },
+    **{
+        f"{name} that is not finite": lambda data, n=name: with_values(data, f"whitening.{n}", NAN)
+        for name in ("level", "mean", "basis")
+    },
+    "a negative level": lambda data: with_values(data, LEVEL, struct.pack("<f", -1.0)),
+    "a level of 0 for some": lambda data: with_values(data, LEVEL, bytes(4)),
+    "columns of another type": lambda data: with_array(data, COLUMNS, "I32", [3], bytes(12)),
+    "columns that are no numbers": lambda data: with_array(data, COLUMNS, "F32", [3], bytes(12)),
+    "columns of two dimensions": lambda data: with_array(data, COLUMNS, "I64", [3, 1], bytes(24)),
+    "no columns": lambda data: with_array(data, COLUMNS, "I64", [0], b""),
+    "columns that are one number": lambda data: with_array(data, COLUMNS, "I64", [], bytes(8)),
+    "nothing used at all": lambda data: with_array(
+        with_array(with_array(data, COLUMNS, "I64", [0], b""), LEVEL, "F32", [0], b""),
+        *(MEAN, "F32", [0], b""),
+    ),
+    "more columns than features": lambda data: with_array(data, COLUMNS, "I64", [5], bytes(40)),
+    "a mean of another length": lambda data: with_array(data, MEAN, "F32", [2], bytes(8)),
+    "a mean of halves": lambda data: with_array(data, MEAN, "F16", [3], bytes(6)),
+    "a basis for other inputs": lambda data: with_array(data, BASIS, "F32", [3, 3], bytes(36)),
+    "a basis turned over": lambda data: with_array(data, BASIS, "F32", [2, 3], bytes(24)),
+    "a basis of factors for fewer inputs": lambda data: with_array(
+        data, BASIS, "F32", [3], bytes(12)
+    ),
+    "no basis": lambda data: data.replace(b'"whitening.basis"', b'"whitening.bases"'),
+    "a whitening array too many": lambda data: with_array(
+        data, "whitening.more", "F32", [1], bytes(4)
+    ),
     "a header that is longer than the file": lambda data: joined(b"{}", b"", 2**63),
     "a header of a gigabyte": lambda data: joined(b"{}", b"", 1 << 30),
     "a header just too long": lambda data: joined(b"{}".ljust(MAX_HEADER + 1), b""),
@@ -122,7 +184,7 @@ def sound(tmp_path_factory):
 
 def test_the_sound_model_is_read(tmp_path, sound):
     (tmp_path / "m").write_bytes(sound)
-    assert load_model(tmp_path / "m").labels == ("benign", "malignant")
+    assert load_model(tmp_path / "m").classes == ("benign", "malignant")
 
 
 @pytest.mark.parametrize("kind", FORGED)
@@ -144,12 +206,12 @@ def test_a_forged_model_is_refused_by_name_before_memory_is_given_to_it(tmp_path
 def test_nothing_is_built_before_the_arrays_are_those_of_the_sizes(tmp_path, sound, monkeypatch):
     built = []
 
-    class Watched(LstmClassifier):
+    class Watched(LstmNetwork):
         def __init__(self, sizes):
             super().__init__(sizes)
-            built.append(self.mean.device.type)
+            built.append(self.logit.weight.device.type)
 
-    monkeypatch.setattr(model_file, "LstmClassifier", Watched)
+    monkeypatch.setattr(model_file, "LstmNetwork", Watched)
     (tmp_path / "m").write_bytes(with_sizes(sound, hidden=2048, projection=2048))
     with pytest.raises(UsageError, match="expected the"):
         load_model(tmp_path / "m")
@@ -301,16 +363,104 @@ class TestOthersWeights:
             read_vgg16_arrays(tmp_path / "m")
 
 
-@pytest.mark.parametrize("bidirectional", [True, False])
-@pytest.mark.parametrize("layers", [1, 3])
-def test_the_number_of_parameters_is_that_of_the_network(bidirectional, layers):
-    sizes = ClassifierSizes(7, 5, 3, layers, bidirectional)
-    network = LstmClassifier(sizes)
-    assert sizes.parameters == sum(parameter.numel() for parameter in network.parameters())
-
-
 def test_sizes_that_would_fill_the_memory_are_refused_before_they_do():
     with pytest.raises(UsageError, match=f"expected at most {MAX_PARAMETERS:,}: choose a smaller"):
-        ClassifierSizes(512, projection=8192, hidden=8192, layers=16)
+        NetworkSizes(4, 512, projection=8192, hidden=8192, layers=16)
     with pytest.raises(UsageError, match="hidden is 8193, expected 1 to 8192"):
-        ClassifierSizes(512, hidden=8193)
+        NetworkSizes(1, 512, hidden=8193)
+
+
+def folder_of_fits(tmp_path):
+    rows = [prediction(0, f"c{label}", label, 0.25) for label in CLASSES]
+    write_fits(tmp_path / "fits", rows, {"colour": rows})
+    return tmp_path / "fits"
+
+
+def with_record(folder, **changes):
+    path = folder / "fold0/fit.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+TABLE = {"sha256": "0" * 64, "temperature": 1.0, "threshold": 0.5}
+RECORDS = {
+    **{
+        f"companion {name!r}": {"companions": {name: TABLE}}
+        for name in (
+            "../x",
+            "/etc/passwd",
+            "",
+            ".",
+            "predictions",
+            "colour\0",
+            "x" * 10_000,
+            "\x1b",
+        )
+    },
+    **{
+        f"companions {value!r:.40}": {"companions": value}
+        for value in (
+            *([], None, "colour", {"colour": []}, {"colour": {}}, {"colour": None}),
+            *({"colour": {**TABLE, "sha256": 3}}, {"colour": {**TABLE, "sha256": None}}),
+            *({"colour": {**TABLE, "temperature": "hot"}}, {"colour": {**TABLE, "threshold": []}}),
+            *({"colour": {**TABLE, "temperature": 0.0}}, {"colour": {**TABLE, "threshold": 7}}),
+            {"colour": {"sha256": "0" * 64}},
+        )
+    },
+    **{
+        f"{name} {value!r:.40}": {name: value}
+        for name, values in {
+            "repeat": (-1, 1, 1.5, "0", None, True),
+            "repeats": (0, 3, 10**30, "1"),
+            "folds": (0, 2, 10**9, -1),
+            "fold": (1, -1),
+            "labels": ([], ["a"], ["a", "a"], ["a", 1], "ab", None, ["a", "\x1b"], ["a"] * 2000),
+            "target": ("", "slide", "\x1b", 1),
+            "temperature": (0, -1.0, "1", None, True, float("nan"), float("inf")),
+            "threshold": (-0.5, 2, "0.5", True, float("nan"), None),
+            "train_magnification": (1.5, "40", None, -1),
+            "notes": ("text", [1], ["\x1b"], None),
+            "chosen": (1, None, "\x1b"),
+            "audit_sha256": ("0" * 64, 1, None),
+            "options": ([], "x"),
+            "seconds": ("1",),
+            "more": (1,),
+        }.items()
+        for value in values
+    },
+}
+
+
+def test_the_sound_fits_are_read(tmp_path):
+    assert read_fits(folder_of_fits(tmp_path)).companions.keys() == {"colour"}
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_a_forged_record_is_refused_by_name(tmp_path, kind):
+    folder = folder_of_fits(tmp_path)
+    with_record(folder, **RECORDS[kind])
+    with pytest.raises(UsageError) as caught:
+        read_fits(folder)
+    message = str(caught.value)
+    assert message.startswith(f"{folder}")
+    assert message.isprintable()
+    assert len(message) < 1000
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "3", "{", DEEP, '{"a": ' + "9" * 5000 + "}"])
+def test_a_forged_audit_is_refused_by_name_even_with_its_digest(tmp_path, text):
+    folder = folder_of_fits(tmp_path)
+    (folder / "audit.json").write_text(text)
+    with_record(folder, audit_sha256=file_sha256(folder / "audit.json"))
+    with pytest.raises(UsageError, match=r"audit\.json: "):
+        read_fits(folder)
+
+
+@pytest.mark.parametrize("name", ["fit.json", "predictions.csv", "colour.csv", "../audit.json"])
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_file_among_the_fits_is_refused_and_not_waited_for(tmp_path, name, kind):
+    folder = folder_of_fits(tmp_path)
+    path = (folder / "fold0" / name).resolve()
+    path.unlink()
+    NO_FILES[kind][0](path)
+    with pytest.raises(UsageError):
+        read_fits(folder)

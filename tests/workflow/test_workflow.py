@@ -79,7 +79,7 @@ def test_a_run_ends_with_the_headline_the_protocol_and_where_the_results_are(
     end = complete.text[complete.text.index("Protocol:") :]
     assert end.startswith("Protocol: case-disjoint, 3 folds\n")
     assert "Encoder weights: random(seed=0), not ImageNet's." in end
-    assert re.search(r"^24 test images +pooled +mean of folds +sd$", end, re.MULTILINE)
+    assert re.search(r"^24 test images +pooled +95% interval +mean of folds +sd$", end, re.MULTILINE)
     for measure in ("accuracy", "balanced accuracy", "ROC AUC", "patient recognition rate"):
         assert re.search(rf"^{measure} +[01]\.\d{{3}} ", end, re.MULTILINE), measure
     assert "Results are in results/my_images/" in end
@@ -88,7 +88,7 @@ def test_a_run_ends_with_the_headline_the_protocol_and_where_the_results_are(
 def test_a_run_leaves_its_results_and_their_features_once(complete: Complete) -> None:
     results = complete.folder.results
     metrics = json.loads((results / "metrics.json").read_text("utf-8"))
-    assert metrics["pooled"]["images"] == 24
+    assert metrics["images"] == 24
     assert {path.name for path in results.iterdir()} >= {
         *("manifest.csv", "splits.csv", "features.h5", "fits", "metrics.json")
     }
