@@ -80,6 +80,7 @@ def main(debug: bool) -> None:
       pipeline fit-lstm --cache features.h5 --splits splits.csv --out fits
       pipeline evaluate --fits fits --out metrics.json
       pipeline compare fits fits-hidden64
+      pipeline cross-magnification --cache features.h5 --splits splits.csv --out crossed
 
     `snakemake --cores 8` runs them all.
     """
@@ -321,13 +322,13 @@ def weights(out: Path, from_file: Path | None, random_seed: int | None) -> None:
 @click.option(
     "--layers",
     help="Layers of VGG16 to pool, separated by commas: conv1_2, conv2_2, conv3_3, conv4_3, "
-    "conv5_3, pool5.  [default: pool5]",
+    "conv5_3, pool5.  [default: conv2_2,conv3_3,pool5]",
 )
 @click.option(
     "--pooling",
     type=click.Choice(["mean", "mean+sd"]),
     help="What is kept of a layer's positions: the mean, or also the standard deviation.  "
-    "[default: mean]",
+    "[default: mean+sd]",
 )
 @click.option(
     "--views",
@@ -533,6 +534,31 @@ def compare(run_a: str, run_b: str, out: Path | None, as_json: bool) -> None:
 
     paired = stage.compare(run_a, run_b, out)
     click.echo(paired.to_json() if as_json else paired.to_text())
+
+
+@main.command("cross-magnification")
+@click.option("--cache", required=True, type=_FILE, help="Features of several magnifications.")
+@click.option("--splits", required=True, type=_FILE, help="Splits of `pipeline split`.")
+@click.option("--out", required=True, type=_FOLDER, help="Folder for the fits and matrix.json.")
+@click.option("--layers", help="Layers whose features are used, as for fit-lstm.")
+@click.option("--seed", default=0, show_default=True, help="Seed of everything random.")
+@click.option("--json", "as_json", is_flag=True, help="Print the JSON instead of the tables.")
+def cross_magnification(
+    cache: Path, splits: Path, out: Path, layers: str | None, seed: int, as_json: bool
+) -> None:
+    """Train on each magnification, and on all, and test each on every one.
+
+    \b
+    Example:
+      pipeline cross-magnification --cache features.h5 --splits splits.csv --out crossed
+    """
+    from pipeline.fitting.options import FitOptions, layer_names
+    from pipeline.magnifications.matrix import cross_magnification as cross
+    from pipeline.progress import bar
+
+    options = FitOptions(layers=layer_names(layers or ""), seed=seed)
+    matrix = cross(cache, splits, out, options, bar("fitting", "folds"))
+    click.echo(matrix.to_json() if as_json else matrix.to_text())
 
 
 @main.group(cls=_Group, commands=VERBS)

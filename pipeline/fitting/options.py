@@ -90,13 +90,17 @@ class FitOptions:
         if not 0 <= self.weight_decay < math.inf:
             raise UsageError(f"weight_decay is {self.weight_decay}, expected 0 or more")
 
+    def changed(self, **values: Any) -> "FitOptions":  # noqa: ANN401 - any of the fields
+        """The same with other values for some fields."""
+        return dataclasses.replace(self, **values)
+
     def alternatives(self) -> list["FitOptions"]:
         """These choices, then those of each of the `tries`.
 
         Raises:
             UsageError: one names something that cannot be tried, or a wrong value.
         """
-        return [self, *(dataclasses.replace(self, **_parse(text)) for text in self.tries)]
+        return [self, *(self.changed(**_parse(text)) for text in self.tries)]
 
 
 def _parse(text: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from pipeline.errors import UsageError
+from pipeline.fitting.options import TARGETS
 from pipeline.fitting.predictions import Prediction, file_sha256, read_predictions
 from pipeline.safetensors_file import read_metadata
 from pipeline.splits.table import MAX_FOLDS
@@ -266,6 +267,8 @@ def _check_values(record: FitRecord) -> None:
         raise ValueError(f"fold is {record.fold} of {record.folds}")
     if not 0 <= record.repeat < record.repeats <= record.folds:
         raise ValueError(f"repeat is {record.repeat} of {record.repeats}")
+    if record.target not in TARGETS:
+        raise ValueError(f"target is {record.target[:40]!r}, expected {' or '.join(TARGETS)}")
     if record.train_magnification < 0:
         raise ValueError(f"train_magnification is {record.train_magnification}")
     _check_locked(record.temperature, record.threshold, record.labels)

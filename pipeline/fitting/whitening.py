@@ -1,6 +1,7 @@
 """Raw patch features to the inputs of a classifier: choose, compress, whiten."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,9 @@ SHRINKAGE = 0.01
 
 _SHARPNESS = 10.0
 """The logarithm is of 1 + this times a feature's ratio to its mean."""
+
+_NOISE = 1e-6
+"""Share of the largest variance below which one is the rounding error of single precision."""
 
 _BLOCK = 8192
 
@@ -110,7 +114,7 @@ def _covariance(
 def _principal(covariance: torch.Tensor, components: int) -> torch.Tensor:
     """(d, k) directions of the largest variance, divided by their standard deviation."""
     variances, directions = _largest(covariance, components)  # falling
-    kept = max(1, int((variances > 1e-9 * variances[0].clamp_min(1e-30)).sum()))
+    kept = max(1, int((variances > _NOISE * variances[0].clamp_min(1e-30)).sum()))
     variances, directions = variances[:kept], directions[:, :kept]
     # The sign of an eigenvector is the library's choice; its largest entry decides it here.
     largest = directions.abs().argmax(dim=0, keepdim=True)
@@ -123,12 +127,13 @@ def _principal(covariance: torch.Tensor, components: int) -> torch.Tensor:
 def _largest(covariance: torch.Tensor, components: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The largest eigenvalues (k,) of a matrix (d, d), falling, and their vectors (d, k)."""
     size = len(covariance)
-    if components > size // 8:
-        variances, directions = torch.linalg.eigh(covariance)  # rising
-        return variances.flip(0)[:components], directions.flip(1)[:, :components]
-    from scipy.sparse.linalg import eigsh
+    if components <= size // 8:
+        from scipy.sparse.linalg import ArpackError, eigsh
 
-    # A few of many: Lanczos iteration, from a fixed start, takes a fraction of the time.
-    found, vectors = eigsh(covariance.numpy(), components, v0=np.ones(size))
-    order = np.argsort(-found)
-    return torch.from_numpy(found[order]), torch.from_numpy(vectors[:, order])
+        # A few of many: Lanczos iteration, from a fixed start, takes a fraction of the time.
+        with suppress(ArpackError):  # it finds none where no feature varies
+            found, vectors = eigsh(covariance.numpy(), components, v0=np.ones(size))
+            order = np.argsort(-found)
+            return torch.from_numpy(found[order]), torch.from_numpy(vectors[:, order])
+    variances, directions = torch.linalg.eigh(covariance)  # rising
+    return variances.flip(0)[:components], directions.flip(1)[:, :components]

@@ -72,6 +72,10 @@ VARIANTS: dict[str, tuple[str, str]] = {
     "two views: as it is and turned by 180°": ("views", ""),
     "Macenko stain normalisation": ("macenko", ""),
     "grey images": ("grey", ""),
+    "layer chosen in each fold by its images set aside, from pool5": (
+        "features",
+        "--layers=pool5 " + " ".join(f"--try=layers={name}" for name in ALL_LAYERS.split(",")[:-1]),
+    ),
 }
 
 

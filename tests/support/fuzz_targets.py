@@ -154,38 +154,65 @@ def _with_other_entry(rng: random.Random, header: dict) -> dict:
     return {**header, name: entry}
 
 
-def fits(folder: Path) -> Target:
-    from pipeline.fitting.predictions import PREDICTION_COLUMNS, read_fits
+FITS_FILES = ("fold0/predictions.csv", "fold0/colour.csv", "fold0/image_level.csv", "audit.json")
 
-    rows = [
-        (r.image_id, r.slide, r.case, r.label, "", 100, "test", 0, "case", 0.25) for r in study()
-    ]
-    predictions = table(PREDICTION_COLUMNS, rows, lineterminator="\n")
-    record = {
-        **{"fold": 0, "folds": 1, "labels": ["benign", "malignant"], "group_by": "case"},
-        **{"protocol": "case-disjoint, 1 fold", "leaks": False, "weights": "random(seed=0)"},
-        **{"fingerprint": DIGEST, "manifest_sha256": DIGEST, "splits_sha256": DIGEST},
-        **{"predictions_sha256": "", "model_sha256": DIGEST},
-        **{"options": {"train": {"epochs": 2}}, "seconds": 1.5},
-    }
+
+def fits(folder: Path) -> Target:
+    from pipeline.fitting.record import read_fits
+
+    seeds = [_sound_fits(folder / str(n), labels) for n, labels in enumerate(("ab", "abc"))]
 
     def make(rng: random.Random) -> bytes:
-        """Both files, the table first, with a byte between them that JSON cannot begin with."""
-        lines = mutated(rng, predictions, TABLE) if rng.random() < 0.5 else predictions
-        digest = hashlib.sha256(lines).hexdigest()
-        text = json.dumps({**record, "predictions_sha256": digest}).encode()
+        """All files, the record last, behind a line of their lengths."""
+        files = dict(rng.choice(seeds))
+        record = json.loads(files.pop("fold0/fit.json"))
+        if rng.random() < 0.5:
+            name = rng.choice(FITS_FILES)
+            files[name] = mutated(rng, files[name], JSON if name == "audit.json" else TABLE)
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        record["predictions_sha256"] = digests[FITS_FILES[0]]
+        record["audit_sha256"] = digests["audit.json"]
+        for name in record["companions"]:
+            record["companions"][name]["sha256"] = digests[f"fold0/{name}.csv"]
+        text = json.dumps(record).encode()
         if rng.random() < 0.5:
             text = mutated(rng, text, JSON)
-        return lines + b"\x1e" + text
+        contents = [*(files[name] for name in FITS_FILES), text]
+        return (
+            json.dumps([len(content) for content in contents]).encode() + b"\n" + b"".join(contents)
+        )
 
     def read(data: bytes) -> object:
-        lines, _, text = data.rpartition(b"\x1e")
         (folder / "fold0").mkdir(exist_ok=True)
-        (folder / "fold0" / "predictions.csv").write_bytes(lines)
-        (folder / "fold0" / "fit.json").write_bytes(text)
+        lengths, _, contents = data.partition(b"\n")
+        for name, length in zip((*FITS_FILES, "fold0/fit.json"), json.loads(lengths), strict=True):
+            (folder / name).write_bytes(contents[:length])
+            contents = contents[length:]
         return read_fits(folder)
 
     return Target(make, read)
+
+
+def _sound_fits(folder: Path, labels: str) -> dict[str, bytes]:
+    """The files of a fit of one fold, by name, with two or three classes."""
+    from small_fits import prediction, write_fits
+
+    values = (0.25,) if len(labels) == 2 else (0.25, 0.5, 0.25)
+    rows = [
+        prediction(
+            *(0, row.case, labels[i % len(labels)], 0.25),
+            image_id=row.image_id,
+            called=labels[0],
+            logits=values,
+            probabilities=values,
+        )
+        for i, row in enumerate(study())
+    ]
+    threshold = {} if len(labels) == 2 else {"threshold": None}
+    write_fits(
+        folder, rows, {"colour": rows, "image_level": rows}, labels=tuple(labels), **threshold
+    )
+    return {name: (folder / name).read_bytes() for name in (*FITS_FILES, "fold0/fit.json")}
 
 
 def images(folder: Path) -> Target:

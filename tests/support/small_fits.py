@@ -94,7 +94,9 @@ def write_fits(
         for name, rows in (companions or {}).items():
             table = place / f"{name}.csv"
             write_predictions(table, [p for p in rows if p.fold == fold], classes)
-            tables[name] = {"sha256": file_sha256(table), "temperature": 1.0, "threshold": 0.5}
+            tables[name] = {"sha256": file_sha256(table), "temperature": 1.0, "threshold": None}
+            if len(classes) == 2:
+                tables[name]["threshold"] = 0.5
         made = record(
             fold=fold,
             folds=len(folds),

@@ -79,7 +79,9 @@ def test_a_run_ends_with_the_headline_the_protocol_and_where_the_results_are(
     end = complete.text[complete.text.index("Protocol:") :]
     assert end.startswith("Protocol: case-disjoint, 3 folds\n")
     assert "Encoder weights: random(seed=0), not ImageNet's." in end
-    assert re.search(r"^24 test images +pooled +95% interval +mean of folds +sd$", end, re.MULTILINE)
+    assert re.search(
+        r"^24 test images +pooled +95% interval +mean of folds +sd$", end, re.MULTILINE
+    )
     for measure in ("accuracy", "balanced accuracy", "ROC AUC", "patient recognition rate"):
         assert re.search(rf"^{measure} +[01]\.\d{{3}} ", end, re.MULTILINE), measure
     assert "Results are in results/my_images/" in end

@@ -14,7 +14,7 @@ OTHER = {
     "edge": "pad",
     "dtype": "float32",
     "layers": ("conv3_3",),
-    "pooling": "mean+sd",
+    "pooling": "mean",
     "views": ("identity", "flip_x"),
 }
 PLAIN = PatchOptions(layers=("pool5",), pooling="mean", views=("identity",))

@@ -1,0 +1,1 @@
+"""Train on one magnification and test on another."""
