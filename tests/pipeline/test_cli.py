@@ -26,6 +26,7 @@ VERBS = [
     "fit-lstm",
     "evaluate",
     "compare",
+    "cross-magnification",
     "cache",
 ]
 

@@ -32,10 +32,12 @@ def rows_of(images: int = 72, cases: int = 18, labels: tuple[str, ...] = ("benig
 
 
 def class_signal(strength: float = 2.0, field: str = "label"):
-    """Features whose mean is the class's number times `strength`."""
+    """Features of which some, other ones for each class, are larger by `strength`."""
 
     def features(rng: np.random.Generator, row: ImageRow, number: int, length: int) -> np.ndarray:
-        return rng.normal(strength * number, 1, (length, DIM))
+        values = rng.normal(size=(length, DIM))
+        values[:, number::4] += strength
+        return values
 
     features.field = field
     return features
