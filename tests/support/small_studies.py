@@ -1,5 +1,6 @@
 """Small data sets of features with planted signals, to fit classifiers to."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,7 @@ def write_features(
     rows: list[ImageRow],
     seed: int = 0,
     failures: tuple[str, ...] = (),
-    colour: float | None = None,
+    colour: float | Callable[[ImageRow], float] | None = None,
     length: int | None = None,
     truth: list[ImageRow] | None = None,
     **recipe: object,
@@ -113,7 +114,8 @@ def write_features(
                 continue
             patches = length or 3 + i % 3
             values = features(rng, row, number, patches).astype(np.float32)
-            said = None if colour is None else colour_of(rng, row, number, colour)
+            strength = colour(row) if callable(colour) else colour
+            said = None if strength is None else colour_of(rng, row, number, strength)
             writer.append(row, values, np.zeros((patches, 2), np.int32), said)
 
 

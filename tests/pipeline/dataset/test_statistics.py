@@ -125,7 +125,7 @@ def distance(a: np.ndarray, b: np.ndarray) -> int:
 @pytest.mark.parametrize("copy", ["recompressed", "half", "brighter", "darker"])
 def test_a_copy_is_near_its_image(copy):
     for seed in range(3):
-        assert distance(smooth(seed), copies(smooth(seed))[copy]) <= NEAR_BITS // 2
+        assert distance(smooth(seed), copies(smooth(seed))[copy]) <= NEAR_BITS
 
 
 def test_different_images_are_far_from_each_other():
@@ -139,7 +139,7 @@ def test_real_copies_are_near_and_real_fields_of_view_are_far(shared):
     files = sorted((shared / "data/BreaKHis_v1").rglob("SOB_M_DC-14-13412-100-*.png"))[:6]
     images = [decode(file.read_bytes()) for file in files]
     for image in images[:2]:
-        assert max(distance(image, copy) for copy in copies(image).values()) <= NEAR_BITS // 2
+        assert max(distance(image, copy) for copy in copies(image).values()) <= NEAR_BITS
     hashes = np.stack([image_statistics(image).perceptual_hash for image in images])
     distances = hamming(hashes[:, None], hashes[None])
     assert distances[~np.eye(len(files), dtype=bool)].min() > NEAR_BITS

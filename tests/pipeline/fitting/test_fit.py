@@ -90,12 +90,17 @@ def write_changed(folder, fitted, change):
         for row in told
     ]
 
+    def changed(row):
+        return roles[row.image_id] == "test" and change == "features"
+
     def features(rng, row, number, length):
         values = class_signal()(rng, row, number, length)
-        changed = roles[row.image_id] == "test" and change == "features"
-        return 7 - 2 * values if changed else values
+        return 7 - 2 * values if changed(row) else values
 
-    write_features(folder / "f.h5", features, rows, colour=1.0, truth=told)
+    def colour(row):
+        return 5.0 if changed(row) else 1.0
+
+    write_features(folder / "f.h5", features, rows, colour=colour, truth=told)
     (folder / "splits.csv").write_bytes((fitted / "splits.csv").read_bytes())
 
 
