@@ -134,6 +134,8 @@ ARCHITECTURES = {
 class Preparation:
     """How a slide was cut, stained and photographed, whatever it is of.
 
+    The ranges are those of one laboratory with some care, not of several.
+
     Attributes:
         haematoxylin: optical density of the stain's strongest channel where its amount is 1.
         eosin: the same for eosin.
@@ -166,14 +168,14 @@ class Preparation:
 
 
 PREPARATION_LOW = Preparation(
-    haematoxylin=0.50,
-    eosin=0.32,
-    haematoxylin_hue=0.0,
-    eosin_hue=0.0,
-    brightness=0.84,
-    warmth=-1.0,
+    haematoxylin=0.62,
+    eosin=0.42,
+    haematoxylin_hue=0.3,
+    eosin_hue=0.3,
+    brightness=0.90,
+    warmth=-0.4,
     vignette=0.0,
-    blur=0.55,
+    blur=0.70,
     noise=1.5,
     clefts=0.02,
     retraction=0.0,
@@ -182,14 +184,14 @@ PREPARATION_LOW = Preparation(
 )
 
 PREPARATION_HIGH = Preparation(
-    haematoxylin=0.95,
-    eosin=0.68,
-    haematoxylin_hue=1.0,
-    eosin_hue=1.0,
-    brightness=1.0,
-    warmth=1.0,
+    haematoxylin=0.83,
+    eosin=0.58,
+    haematoxylin_hue=0.7,
+    eosin_hue=0.7,
+    brightness=0.98,
+    warmth=0.4,
     vignette=0.25,
-    blur=1.1,
+    blur=0.9,
     noise=4.0,
     clefts=0.20,
     retraction=5.0,

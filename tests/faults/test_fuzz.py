@@ -8,13 +8,14 @@ from fuzzing import check, fuzz
 SEED = 20240
 COUNTS = {
     "manifest": 45_000,
-    "splits": 30_000,
+    "splits": 25_000,
+    "foreign": 5_000,
     "model": 20_000,
     "cache": 10_000,
     "fits": 5_000,
     "images": 5_000,
 }
-FEW = {"manifest": 500, "splits": 500, "model": 200, "cache": 100, "fits": 200}
+FEW = {"manifest": 500, "splits": 500, "foreign": 300, "model": 200, "cache": 100, "fits": 200}
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from small_data import write_image
+from small_fits import CLASSES, prediction, write_fits
 
 from cache import ImageRow
 from cache.errors import CacheError
@@ -15,7 +16,7 @@ from pipeline.dataset.discover import discover
 from pipeline.dataset.index import examine_dataset
 from pipeline.dataset.manifest import read_manifest
 from pipeline.errors import PipelineError, UsageError
-from pipeline.fitting.predictions import read_fits
+from pipeline.fitting.record import read_fits
 from pipeline.splits.table import read_splits
 from pipeline.tables import MAX_BYTES, MAX_COLUMNS, MAX_RECORD, read_table
 
@@ -250,14 +251,9 @@ def test_a_path_that_no_system_takes_is_a_problem_of_that_line_only(tmp_path, na
 @pytest.mark.parametrize("kind", ["a pipe", "an endless device", "a folder", "a gigabyte"])
 @pytest.mark.parametrize("name", ["fit.json", "predictions.csv"])
 def test_a_fit_whose_files_are_none_is_refused(tmp_path, kind, name):
+    rows = [prediction(0, f"c{label}", label, 0.25) for label in CLASSES]
+    write_fits(tmp_path, rows)
     fold = tmp_path / "fold0"
-    fold.mkdir()
-    (fold / "fit.json").write_text(
-        '{"fold": 0, "folds": 1, "labels": ["a", "b"], "group_by": "case", "protocol": "p", '
-        '"leaks": false, "weights": "w", "fingerprint": "f", "manifest_sha256": "m", '
-        '"splits_sha256": "s", "predictions_sha256": "p", "model_sha256": "m", '
-        '"options": {}, "seconds": 1.0}'
-    )
     (fold / name).unlink(missing_ok=True)
     FILES[kind][0](fold / name)
     with pytest.raises(UsageError, match=name.replace(".", r"\.")):

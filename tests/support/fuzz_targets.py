@@ -102,6 +102,29 @@ def splits(folder: Path) -> Target:
     return Target(seeds_of_tables(seeds), read)
 
 
+def foreign(folder: Path) -> Target:
+    from pipeline.audit.audit import audit
+    from pipeline.audit.foreign import read_foreign
+
+    rows, path = study(), folder / "theirs.csv"
+    named = [(Path(row.path).name, "testing" if i % 3 else "train") for i, row in enumerate(rows)]
+    seeds = [
+        splits_table(lineterminator="\n"),
+        splits_table(quoting=csv.QUOTE_ALL),
+        table(("image_id", "role"), named),
+        table(("image_id", "role", "repeat", "fold"), [(*pair, 1, 2) for pair in named * 2]),
+    ]
+
+    def read(data: bytes) -> object:
+        path.write_bytes(data)
+        found = read_foreign(path, rows)
+        text = audit(rows, found.splits, known=found.findings, numbers=found.numbers).to_text()
+        assert all(line.isprintable() for line in text.splitlines())
+        return text
+
+    return Target(seeds_of_tables(seeds), read)
+
+
 def model(folder: Path) -> Target:
     import torch
     from forged_models import joined, parts_of, write_model
@@ -474,6 +497,7 @@ def _fault(fault: Callable[[], object]) -> Callable[[Path], Target]:
 TARGETS: dict[str, Callable[[Path], Target]] = {
     "manifest": manifest,
     "splits": splits,
+    "foreign": foreign,
     "model": model,
     "fits": fits,
     "images": images,
