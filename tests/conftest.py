@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,10 @@ from hypothesis import settings
 # Machines that run tests are busy and noisy: how long one example takes proves nothing.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
+
+# Under nohup or in the background of a script these are ignored, and processes inherit that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 
