@@ -257,7 +257,7 @@ def audit(
 
     \b
     Example:
-      pipeline audit manifest.csv splits.csv --cache features.h5 --out audit.json
+      pipeline audit manifest.csv splits.csv --out audit.json
     """
     from pipeline.audit.command import audit_files
     from pipeline.progress import bar
@@ -335,7 +335,19 @@ def weights(out: Path, from_file: Path | None, random_seed: int | None) -> None:
     help="Versions of each image to encode, separated by commas: identity, flip_x, flip_y, "
     "rot180, transpose, rot90, rot270, antitranspose.  [default: identity]",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="auto, cpu, cuda (all GPUs), or some of them: cuda:0,cuda:1.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "ncnn", "torch"]),
+    default="auto",
+    show_default=True,
+    help="What computes: auto is ncnn on the CPU, torch on CUDA.",
+)
 @click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
@@ -366,6 +378,7 @@ def extract(
     pooling: str | None,
     views: str | None,
     device: str,
+    engine: str,
     precision: str,
     threads: int | None,
     allow_failures: int,
@@ -389,6 +402,7 @@ def extract(
             patch_size, stride, edge, dtype, **parse_names(layers, pooling, views)
         ),
         device=device,
+        engine=engine,
         precision=precision,
         threads=threads,
         allow_failures=allow_failures,

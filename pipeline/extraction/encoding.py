@@ -2,23 +2,31 @@
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from cache import CacheWriter, Failure, ImageRow, Recipe, write_cache
 from pipeline.ahead import ahead, usable_cpus
 from pipeline.dataset.manifest import image_path
-from pipeline.extraction.encoder import PatchEncoder
+from pipeline.extraction.engines.encoder import Encoder
 from pipeline.extraction.known import KnownFeatures
 from pipeline.extraction.recipe import PatchOptions
 from pipeline.extraction.shards import Shard
-from pipeline.extraction.stream import ImageFeatures, encode_stream, load_image
+from pipeline.extraction.stream import (
+    ImageFeatures,
+    encode_image,
+    encode_stream,
+    load_image,
+)
 from pipeline.interrupts import Interruption
 from pipeline.progress import Progress
 
 log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 PIXELS_AHEAD = 256_000_000
 """Pixels of decoded images that may wait for the encoder, 3 bytes each."""
@@ -48,14 +56,14 @@ class Encoding:
         recipe: of the features.
         encoder: the network.
         patches: how an image is cut.
-        threads: that decode.
+        threads: that decode, and encode if the encoder works in threads.
         provenance: of the shards.
         interruption: looked at after every image.
     """
 
     manifest: Path
     recipe: Recipe
-    encoder: PatchEncoder
+    encoder: Encoder
     patches: PatchOptions
     threads: int
     provenance: Mapping[str, str]
@@ -79,22 +87,47 @@ class Encoding:
         ):
             left = len(missing)
             for shard in pending:
-                left -= self._write(shard, known, results, advance)
-                if self.interruption:
-                    done = f"{total - left} of {total} images are encoded and kept"
-                    raise self.interruption.error(f"{done}: the same command goes on from there")
+                encoded, lacking = self._write(shard, known, results, advance)
+                left -= encoded
+                if lacking:
+                    break
+        if self.interruption:
+            done = f"{total - left} of {total} images are encoded and kept"
+            raise self.interruption.error(f"{done}: the same command goes on from there")
         return Encoded(len(missing), time.perf_counter() - began)
 
     def _encoded(self, rows: Sequence[ImageRow]) -> Generator[ImageFeatures | Failure, None, None]:
-        images = ahead(
-            self._load,
+        """The results in order; after a signal, those that are being made, and no more."""
+        if self.encoder.side_by_side:
+            yield from self._ahead(self._encode, self._until_stopped(rows), 1)
+        else:
+            images = self._ahead(self._load, rows, 2)
+            stream = encode_stream(images, self.encoder, self.patches.patch_size)
+            yield from self._until_stopped(stream)
+
+    def _ahead(
+        self,
+        function: Callable[[ImageRow], ImageFeatures | Failure],
+        rows: Iterable[ImageRow],
+        window: int,
+    ) -> Iterator[ImageFeatures | Failure]:
+        return ahead(
+            function,
             rows,
             self.threads,
-            window=2 * self.threads,
+            window=window * self.threads,
             cost=self._cost,
             budget=PIXELS_AHEAD,
         )
-        yield from encode_stream(images, self.encoder, self.patches.patch_size)
+
+    def _until_stopped(self, items: Iterable[Item]) -> Iterator[Item]:
+        iterator = iter(items)
+        while not self.interruption:
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            yield item
 
     def _cost(self, row: ImageRow) -> int:
         """Pixels in memory: views are the same pixels seen in another way, unless they grow."""
@@ -104,24 +137,32 @@ class Encoding:
     def _load(self, row: ImageRow) -> ImageFeatures | Failure:
         return load_image(image_path(self.manifest, row), row, self.patches)
 
+    def _encode(self, row: ImageRow) -> ImageFeatures | Failure:
+        image = self._load(row)
+        if isinstance(image, ImageFeatures):
+            encode_image(image, self.encoder, self.patches.patch_size)
+        return image
+
     def _write(
         self,
         shard: Shard,
         known: KnownFeatures,
         results: Iterator[ImageFeatures | Failure],
         advance: Callable[[int], object],
-    ) -> int:
-        """Publish a shard, of fewer images if a signal comes; how many were encoded for it."""
-        encoded = 0
+    ) -> tuple[int, int]:
+        """Publish a shard, of fewer images if a signal comes; how many were encoded, and lack."""
+        encoded = lacking = 0
         with write_cache(shard.path, self.recipe, self.provenance, shard.place) as writer:
             for row in shard.rows:
                 if row in known:
                     writer.append(row, *known.get(row))
-                elif not self.interruption:
-                    _append(writer, row, next(results))
+                elif (result := next(results, None)) is None:
+                    lacking += 1
+                else:
+                    _append(writer, row, result)
                     encoded += 1
                     advance(1)
-        return encoded
+        return encoded, lacking
 
 
 def _append(writer: CacheWriter, row: ImageRow, result: ImageFeatures | Failure) -> None:

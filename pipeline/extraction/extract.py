@@ -8,13 +8,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from cache import Failure, FeatureCache, ImageRow, Recipe, merge
 from pipeline.dataset.manifest import read_manifest
 from pipeline.errors import PipelineError
-from pipeline.extraction.encoder import PatchEncoder, choose_device, choose_precision
 from pipeline.extraction.encoding import STOPPING, Encoding, clamp_threads
+from pipeline.extraction.engines.choose import choose_backend, make_encoder
+from pipeline.extraction.engines.encoder import Encoder
 from pipeline.extraction.existing import check_existing
 from pipeline.extraction.known import KnownFeatures
 from pipeline.extraction.lock import locked
@@ -37,7 +36,8 @@ class ExtractOptions:
 
     Attributes:
         patches: what changes the features.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: `auto`, `cpu`, `cuda` (all of them), or `cuda:N,cuda:M`.
+        engine: one of `pipeline.extraction.engines.choose.ENGINES`.
         precision: `auto`, or one of `pipeline.extraction.recipe.PRECISIONS`.
         threads: CPU threads; None takes all that the process may use. Never more than those.
         allow_failures: images that may be missing from the cache.
@@ -47,6 +47,7 @@ class ExtractOptions:
 
     patches: PatchOptions = field(default_factory=PatchOptions)
     device: str = "auto"
+    engine: str = "auto"
     precision: str = "auto"
     threads: int | None = None
     allow_failures: int = 0
@@ -119,34 +120,34 @@ def extract(
     """
     options = options or ExtractOptions()
     rows = read_manifest(manifest)
-    device = choose_device(options.device)
-    precision = choose_precision(options.precision, device)
+    backend = choose_backend(options.device, options.precision, options.engine)
     weights = load_weights(weights_file)
-    recipe = vgg16_recipe(options.patches, weights.name, weights.sha256, precision)
+    recipe = vgg16_recipe(options.patches, weights.name, weights.sha256, backend.precision)
     folder = ShardFolder(out, recipe)
     job = _Job(out, rows, recipe, folder, options)
     if folder.is_tidy() and job.is_done_already():
         return job.result()
     with locked(out, folder.root), watch_signals(STOPPING) as interruption:
         folder.clear_unfinished()
-        shards = folder.plan(rows, options.images_per_shard or IMAGES_PER_SHARD[device.type])
+        shards = folder.plan(
+            rows, options.images_per_shard or IMAGES_PER_SHARD[backend.device_type]
+        )
         if job.is_done_already():
             folder.keep_only_output(shards)
             return job.result()
         threads = clamp_threads(options.threads)
-        torch.set_num_threads(threads)
-        encoder = PatchEncoder(weights, device, precision, options.patches)
+        encoder = make_encoder(weights, backend, options.patches, threads)
         made = provenance(weights, encoder)
         encoding = Encoding(manifest, recipe, encoder, options.patches, threads, made, interruption)
         return job.run(encoding, shards, progress)
 
 
-def provenance(weights: Weights, encoder: PatchEncoder) -> dict[str, str]:
+def provenance(weights: Weights, encoder: Encoder) -> dict[str, str]:
     """When, where and with what features are made."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "software": f"patch-feature-pipeline {version('patch-feature-pipeline')}",
-        "engine": f"torch {torch.__version__}",
+        "engine": encoder.engine,
         "device": encoder.device_name,
         "weights_source": weights.source,
         "pillow": version("pillow"),

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-
 from cache import CacheError, FeatureCache, ImageRow, Recipe, verify, write_cache
 from cache.salvage import proved_rows
 from pipeline.dataset.manifest import read_manifest
 from pipeline.errors import PipelineError, UsageError
-from pipeline.extraction.encoder import PatchEncoder, choose_device, choose_precision
 from pipeline.extraction.encoding import STOPPING, Encoding, clamp_threads
+from pipeline.extraction.engines.choose import choose_backend, make_encoder
 from pipeline.extraction.extract import IMAGES_PER_SHARD, provenance
 from pipeline.extraction.known import KnownFeatures
 from pipeline.extraction.lock import locked
@@ -144,8 +142,7 @@ class _Mender:
     ) -> list[Path]:
         """The shards in which the missing images are now."""
         encoding = self._encoding(missing)
-        size = IMAGES_PER_SHARD[encoding.encoder.device.type]
-        shards = self.folder.plan(missing, size)
+        shards = self.folder.plan(missing, IMAGES_PER_SHARD["cpu"])
         encoding.fill(shards, known, progress)
         failures = [failure for shard in shards for failure in shard.failures()]
         if failures:
@@ -169,10 +166,10 @@ class _Mender:
         weights = load_weights(weights_file)
         made = vgg16_recipe(patches, weights.name, weights.sha256, recipe.precision)
         _check_recipe(self.damaged.path, recipe, made)
-        device = choose_device(self.sources.device)
-        precision = choose_precision(recipe.precision, device)
-        torch.set_num_threads(threads)
-        encoder = PatchEncoder(weights, device, precision, patches)
+        by_torch = self.damaged.provenance.get("engine", "").startswith("torch ")
+        engine = "torch" if by_torch else "auto"  # the last bits are those of the engine
+        backend = choose_backend(self.sources.device, recipe.precision, engine)
+        encoder = make_encoder(weights, backend, patches, threads)
         origin = provenance(weights, encoder)
         return Encoding(manifest, recipe, encoder, patches, threads, origin, self.interruption)
 

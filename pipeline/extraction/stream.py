@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,20 +12,10 @@ from numpy.typing import NDArray
 from cache import Failure, ImageRow, ImageStatistics
 from pipeline.dataset.images import ImageError, decode, image_content
 from pipeline.dataset.statistics import image_statistics
+from pipeline.extraction.engines.encoder import Encoder, Pending
 from pipeline.extraction.patches import cut, extend, grid
 from pipeline.extraction.recipe import PatchOptions
 from pipeline.extraction.views import view_of
-
-
-class Encoder(Protocol):
-    """What the stream asks of an encoder."""
-
-    @property
-    def batch_size(self) -> int:
-        """Patches that it likes to be given at once."""
-
-    def encode(self, patches: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Patches (B, H, W, 3) to features (B, D)."""
 
 
 @dataclass
@@ -90,31 +79,54 @@ def _laid(
     return extend(pixels, coords, options.patch_size), coords
 
 
+def encode_image(image: ImageFeatures, encoder: Encoder, patch_size: int) -> None:
+    """Fill in the features of one image, with batches of its own."""
+    for start in range(0, len(image.coords), encoder.batch_size):
+        numbers = range(start, min(start + encoder.batch_size, len(image.coords)))
+        patches = np.stack([image.patch(n, patch_size) for n in numbers])  # (B, H, W, 3)
+        image.blocks.append(encoder.submit(patches)())
+    image.pixels = ()
+
+
 def encode_stream(
     items: Iterable[ImageFeatures | Failure], encoder: Encoder, patch_size: int
 ) -> Iterator[ImageFeatures | Failure]:
-    """Fill in the features of images, in order, with batches that span images."""
+    """Fill in the features of images, in order, with batches that span images.
+
+    While the encoder works on some batches, the next is put together.
+    """
     unfinished: deque[ImageFeatures | Failure] = deque()
-    batch: list[tuple[ImageFeatures, int]] = []
+    working: deque[tuple[_Batch, Pending]] = deque()
+    batch: _Batch = []
     for item in items:
         unfinished.append(item)
         for patch in range(len(item.coords) if isinstance(item, ImageFeatures) else 0):
             batch.append((item, patch))  # type: ignore[arg-type]  # a Failure has no patches
             if len(batch) == encoder.batch_size:
-                _encode(batch, encoder, patch_size)
+                working.append((batch, _submit(batch, encoder, patch_size)))
                 batch = []
+                if len(working) == encoder.in_flight:
+                    _collect(*working.popleft())
         yield from _finished(unfinished)
     if batch:
-        _encode(batch, encoder, patch_size)
+        working.append((batch, _submit(batch, encoder, patch_size)))
+    while working:
+        _collect(*working.popleft())
+        yield from _finished(unfinished)
     yield from _finished(unfinished)
 
 
-def _encode(batch: list[tuple[ImageFeatures, int]], encoder: Encoder, patch_size: int) -> None:
-    patches = np.stack(
-        [image.patch(number, patch_size) for image, number in batch]
-    )  # (B, patch_size, patch_size, 3)
-    features = encoder.encode(patches)  # (B, D)
-    for (image, _), row in zip(batch, features, strict=True):
+_Batch = list[tuple[ImageFeatures, int]]
+"""Images, and which patch of each."""
+
+
+def _submit(batch: _Batch, encoder: Encoder, patch_size: int) -> Pending:
+    patches = [image.patch(number, patch_size) for image, number in batch]
+    return encoder.submit(np.stack(patches))  # (B, patch_size, patch_size, 3)
+
+
+def _collect(batch: _Batch, pending: Pending) -> None:
+    for (image, _), row in zip(batch, pending(), strict=True):
         image.blocks.append(row[None])
 
 

@@ -759,7 +759,7 @@ def test_an_internal_fault_is_one_line_and_a_traceback_only_with_debug(study, mo
 
 
 def test_a_fault_in_the_middle_of_an_extraction_leaves_no_half_file(study, monkeypatch):
-    monkeypatch.setattr("pipeline.extraction.encoder.PatchEncoder.encode", raise_boom)
+    monkeypatch.setattr("pipeline.extraction.engines.ncnn_encoder.NcnnEncoder.encode", raise_boom)
     before = snapshot(study)
     result = run(EXTRACT)
     assert result.exit_code == 1

@@ -81,7 +81,7 @@ def test_the_command_line_starts_without_anything_heavy(code):
 
 def test_extraction_loads_nothing_of_stage_two():
     modules = loaded_by("import pipeline.extraction.extract")
-    assert "pipeline.extraction.encoder" in modules
+    assert "pipeline.extraction.engines.choose" in modules
     assert not below(modules, "pipeline.fitting", "pipeline.evaluation", "sklearn", "pipeline.cli")
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 
 import pipeline.cli  # noqa: F401 - imported once, here, for all runs
-from pipeline.extraction import encoder, extract
+from pipeline.extraction import extract
+from pipeline.extraction.engines import ncnn_encoder
 from pipeline.torchvision_shim import import_torchvision
 from pipeline.weights.weights_file import load_weights
 
@@ -92,7 +93,7 @@ def become(request: dict, counters: mmap.mmap) -> None:
 
 
 def count_patches(counters: mmap.mmap, seconds: float) -> None:
-    encode = encoder.PatchEncoder.encode
+    encode = ncnn_encoder.NcnnEncoder.encode
 
     def counted(self, patches):
         time.sleep(seconds)
@@ -101,7 +102,7 @@ def count_patches(counters: mmap.mmap, seconds: float) -> None:
         counters[: COUNTERS.size] = COUNTERS.pack(operations, done + len(patches))
         return features
 
-    encoder.PatchEncoder.encode = counted
+    ncnn_encoder.NcnnEncoder.encode = counted
 
 
 def arm(fault: dict, counters: mmap.mmap) -> None:

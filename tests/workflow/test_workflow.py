@@ -230,7 +230,7 @@ def test_images_that_fail_are_named_and_what_was_encoded_is_not_encoded_again(
     log = (fresh.results / "logs/extract.log").read_text("utf-8")
     assert "22 of 23 images are encoded already" in log
     assert "1 encoded now" in log
-    assert json.loads((fresh.results / "metrics.json").read_text())["pooled"]["images"] == 23
+    assert json.loads((fresh.results / "metrics.json").read_text())["images"] == 23
 
     write_image(truncated, 98, 64, 64)
     added = fresh.snakemake("--until", "extract", index={"allow_failures": 1})

@@ -12,8 +12,8 @@ from cache import FeatureCache, check
 from pipeline.caches.info import describe, to_text
 from pipeline.dataset.statistics import image_statistics
 from pipeline.errors import UsageError
-from pipeline.extraction import extract as stage
-from pipeline.extraction.encoder import PatchEncoder
+from pipeline.extraction.engines import choose
+from pipeline.extraction.engines.ncnn_encoder import NcnnEncoder
 from pipeline.extraction.extract import ExtractOptions, extract
 from pipeline.extraction.recipe import PatchOptions
 
@@ -23,7 +23,7 @@ def options(**changes) -> ExtractOptions:
     return ExtractOptions(patches, "cpu", threads=2, images_per_shard=3, **changes)
 
 
-class Counting(PatchEncoder):
+class Counting(NcnnEncoder):
     encoded = 0
     limit = 10**9
 
@@ -37,7 +37,7 @@ class Counting(PatchEncoder):
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     write_study(tmp_path, images=7)
-    monkeypatch.setattr(stage, "PatchEncoder", Counting)
+    monkeypatch.setattr(choose, "NcnnEncoder", Counting)
     Counting.encoded, Counting.limit = 0, 10**9
     return tmp_path
 

@@ -44,6 +44,13 @@ def test_weights_and_precision_do():
 def test_no_option_of_an_extraction_is_forgotten():
     """A new option is sorted here: into the recipe, or among those that change no feature."""
     in_recipe = {"patches", "precision"}
-    changes_nothing = {"device", "threads", "allow_failures", "overwrite", "images_per_shard"}
+    changes_nothing = {
+        "device",
+        "engine",
+        "threads",
+        "allow_failures",
+        "overwrite",
+        "images_per_shard",
+    }
     names = {field.name for field in dataclasses.fields(ExtractOptions)}
     assert names == in_recipe | changes_nothing

@@ -12,7 +12,7 @@ from cache import Recipe
 from cache.columns import VGG16_CHANNELS, columns_of
 from pipeline.cli import main
 from pipeline.errors import UsageError
-from pipeline.extraction.encoder import PatchEncoder
+from pipeline.extraction.engines.torch_encoder import TorchEncoder
 from pipeline.extraction.recipe import (
     DEFAULT_LAYERS,
     DEFAULT_POOLING,
@@ -56,7 +56,7 @@ def reference(weights_file, pixels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def test_every_column_is_the_mean_or_deviation_of_the_layer_that_the_recipe_names(weights_file):
-    encoder = PatchEncoder(load_weights(weights_file), CPU, "float32", ALL)
+    encoder = TorchEncoder(load_weights(weights_file), CPU, "float32", ALL)
     pixels = patches(encoder.batch_size)
     features, maps = encoder.encode(pixels), reference(weights_file, pixels)
     parts = columns_of(recipe(ALL))
@@ -70,20 +70,20 @@ def test_every_column_is_the_mean_or_deviation_of_the_layer_that_the_recipe_name
 def test_a_layer_has_the_same_bits_whatever_else_is_asked_for(weights_file):
     weights = load_weights(weights_file)
     pixels = patches(2)
-    together = PatchEncoder(weights, CPU, "float32", ALL).encode(pixels)
-    plain = PatchEncoder(weights, CPU, "float32", PLAIN).encode(pixels)
+    together = TorchEncoder(weights, CPU, "float32", ALL).encode(pixels)
+    plain = TorchEncoder(weights, CPU, "float32", PLAIN).encode(pixels)
     parts = {(part.layer, part.pooled): part.columns for part in columns_of(recipe(ALL))}
     np.testing.assert_array_equal(together[:, parts["features.30", "mean"]], plain)
     for name, layer in LAYERS.items():
         one = PatchOptions(layers=(name,), pooling="mean+sd")
-        alone = PatchEncoder(weights, CPU, "float32", one).encode(pixels)
+        alone = TorchEncoder(weights, CPU, "float32", one).encode(pixels)
         columns = [np.arange(4000)[parts[layer, pooled]] for pooled in ("mean", "sd")]
         np.testing.assert_array_equal(together[:, np.concatenate(columns)], alone)
 
 
 @pytest.mark.parametrize("side", [32, 64])
 def test_all_layers_do_not_depend_on_batches_threads_or_order(weights_file, side):
-    encoder = PatchEncoder(load_weights(weights_file), CPU, "float32", ALL)
+    encoder = TorchEncoder(load_weights(weights_file), CPU, "float32", ALL)
     pixels = patches(encoder.batch_size, side)
     together, threads = encoder.encode(pixels), torch.get_num_threads()
     try:
@@ -98,7 +98,7 @@ def test_all_layers_do_not_depend_on_batches_threads_or_order(weights_file, side
 
 def test_layers_after_the_last_one_asked_for_are_not_computed(weights_file):
     options = PatchOptions(layers=("conv1_2", "conv2_2"))
-    encoder = PatchEncoder(load_weights(weights_file), CPU, "float32", options)
+    encoder = TorchEncoder(load_weights(weights_file), CPU, "float32", options)
     seen = []
     for stage in encoder._stages:
         for layer in stage:

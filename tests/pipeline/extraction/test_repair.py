@@ -11,15 +11,15 @@ from small_data import write_study
 from cache import CacheError, Failure, FeatureCache, UnknownImageError, relabel, verify
 from pipeline.dataset.manifest import read_manifest, write_manifest
 from pipeline.errors import PipelineError, UsageError
-from pipeline.extraction import repair as stage
-from pipeline.extraction.encoder import PatchEncoder
+from pipeline.extraction.engines import choose
+from pipeline.extraction.engines.ncnn_encoder import NcnnEncoder
 from pipeline.extraction.extract import ExtractOptions, extract
 from pipeline.extraction.recipe import PatchOptions
 from pipeline.extraction.repair import Sources, repair
 from pipeline.weights.weights_file import publish_weights, random_weights
 
 
-class Counting(PatchEncoder):
+class Counting(NcnnEncoder):
     encoded = 0
 
     def encode(self, patches):
@@ -43,7 +43,7 @@ def sound(tmp_path_factory, weights_file):
 @pytest.fixture
 def study(sound, tmp_path, monkeypatch):
     shutil.copytree(sound, tmp_path / "study", ignore=shutil.ignore_patterns("*.shards"))
-    monkeypatch.setattr(stage, "PatchEncoder", Counting)
+    monkeypatch.setattr(choose, "NcnnEncoder", Counting)
     Counting.encoded = 0
     return tmp_path / "study"
 

@@ -16,21 +16,33 @@ from cache import Failure, ImageRow
 from pipeline.ahead import Budget, ahead
 from pipeline.dataset.images import MAX_BYTES
 from pipeline.extraction.recipe import PatchOptions
-from pipeline.extraction.stream import ImageFeatures, encode_stream, load_image
+from pipeline.extraction.stream import ImageFeatures, encode_image, encode_stream, load_image
 
 SIDE = 4
 
 
 class MeanEncoder:
-    """Features of a patch: its mean, and the number of patches it shared a batch with."""
+    """Features of a patch: its mean; counts the patches of each batch, and those in flight."""
 
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size = batch_size
+    engine, device_name, side_by_side = "none", "none", False
+
+    def __init__(self, batch_size: int, in_flight: int = 1) -> None:
+        self.batch_size, self.in_flight = batch_size, in_flight
         self.batches: list[int] = []
+        self.taken = 0
 
-    def encode(self, patches):
+    def submit(self, patches):
+        assert len(self.batches) - self.taken < self.in_flight
+        number = len(self.batches)
         self.batches.append(len(patches))
-        return patches.mean(axis=(1, 2, 3), keepdims=True).reshape(-1, 1).astype(np.float32)
+        features = patches.mean(axis=(1, 2, 3), keepdims=True).reshape(-1, 1).astype(np.float32)
+
+        def result():
+            assert number == self.taken, "a batch was taken out of order"
+            self.taken += 1
+            return features
+
+        return result
 
 
 def row(name: str, sha256: str = "0" * 64) -> ImageRow:
@@ -44,10 +56,10 @@ def image_of(number: int, patches: int) -> ImageFeatures:
     return ImageFeatures(row(str(number)), coords, [np.tile(pixels[None, :, None], (SIDE, 1, 3))])
 
 
-@given(st.lists(st.integers(0, 7), max_size=12), st.integers(1, 5))
-def test_order_and_features_survive_any_batching(lengths, batch_size):
+@given(st.lists(st.integers(0, 7), max_size=12), st.integers(1, 5), st.integers(1, 4))
+def test_order_and_features_survive_any_batching(lengths, batch_size, in_flight):
     items = [image_of(10 * i, n) if n else Failure(str(i), "p", "r") for i, n in enumerate(lengths)]
-    encoder = MeanEncoder(batch_size)
+    encoder = MeanEncoder(batch_size, in_flight)
     results = list(encode_stream(iter(items), encoder, SIDE))
     assert all(given is got for given, got in zip(items, results, strict=True))
     for i, result in enumerate(results):
@@ -55,6 +67,14 @@ def test_order_and_features_survive_any_batching(lengths, batch_size):
             assert result.features[:, 0].tolist() == [10 * i + k for k in range(lengths[i])]
     assert sum(encoder.batches) == sum(lengths)
     assert all(size == batch_size for size in encoder.batches[:-1]), "a batch was not filled"
+
+
+@given(st.integers(1, 12), st.integers(1, 5))
+def test_an_image_alone_has_the_same_features(length, batch_size):
+    image = image_of(3, length)
+    encode_image(image, MeanEncoder(batch_size), SIDE)
+    assert image.features[:, 0].tolist() == list(range(3, 3 + length))
+    assert not image.pixels, "pixels are kept, although nothing needs them"
 
 
 def test_an_image_is_given_on_as_soon_as_it_is_complete():
