@@ -5,12 +5,15 @@ ones. A member's weights are a slice of the first axis of each parameter.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 import torch
 from torch import nn
 
 from pipeline.errors import UsageError
+from pipeline.fitting.recurrence import GATES, gate_scale, run_recurrence
 
 MAX_PARAMETERS = 1 << 28
 """Numbers that all members of a network may learn: 1 GiB of them."""
@@ -151,10 +154,7 @@ class LstmNetwork(Network):
             Linear(members, sizes.inputs, sizes.projection) if sizes.projection else None
         )
         self.layers = nn.ModuleList(
-            nn.ModuleList(
-                LstmDirection(members, inputs if layer == 0 else width, sizes.hidden, bool(side))
-                for side in range(sizes.directions)
-            )
+            LstmLayer(members, inputs if layer == 0 else width, sizes.hidden, sizes.directions)
             for layer in range(sizes.layers)
         )
         self.logit = Linear(members, width, sizes.outputs)
@@ -171,47 +171,58 @@ class LstmNetwork(Network):
             flat = self.projection(states.flatten(1, 2))  # (M, B * T, projection)
             states = torch.relu(flat).view(*x.shape[:3], -1)  # (M, B, T, projection)
         for layer in self.layers:
-            sides = [direction(states, inside) for direction in layer]  # type: ignore[attr-defined]
-            states = torch.cat(sides, dim=-1)  # (M, B, T, directions * h)
+            states = layer(states, inside)  # (M, B, T, directions * h)
         pooled = mean_over_patches(states, inside)  # (M, B, directions * h)
         logits: torch.Tensor = self.logit(self.drop(pooled, generator))  # (M, B, C)
         return logits
 
 
-class LstmDirection(nn.Module):
-    """One layer of LSTM cells that reads in one direction."""
+class LstmLayer(nn.ModuleList):
+    """One layer of LSTM cells, that reads from the start and, with two directions, from the end."""
 
-    def __init__(self, members: int, inputs: int, hidden: int, backwards: bool) -> None:
-        super().__init__()
-        self.hidden, self.backwards = hidden, backwards
-        self.inputs = Linear(members, inputs, 4 * hidden)
-        self.recurrence = nn.Parameter(torch.empty(members, hidden, 4 * hidden))
+    def __init__(self, members: int, inputs: int, hidden: int, directions: int) -> None:
+        super().__init__(LstmDirection(members, inputs, hidden) for _ in range(directions))
+        self._scale = gate_scale(hidden)  # (4 h,)
 
     def forward(self, x: torch.Tensor, inside: torch.Tensor | None) -> torch.Tensor:
-        """Inputs (M, B, T, i) to states (M, B, T, h); a step that is not inside changes nothing."""
-        members, batch, steps, _ = x.shape
-        gates = self.inputs(x.flatten(1, 2)).view(members, batch, steps, -1)  # (M, B, T, 4 h)
-        state = cell = x.new_zeros(members, batch, self.hidden)  # (M, B, h)
-        states: list[torch.Tensor] = [state] * steps
-        for t in reversed(range(steps)) if self.backwards else range(steps):
-            new_state, new_cell = self._step(gates[:, :, t], state, cell)
-            if inside is None:
-                state, cell = new_state, new_cell
-            else:
-                here = inside[:, :, t, None]
-                state = torch.where(here, new_state, state)
-                cell = torch.where(here, new_cell, cell)
-            states[t] = state
-        return torch.stack(states, dim=2)
+        """Inputs (M, B, T, i) to states (M, B, T, directions * h).
 
-    def _step(
-        self, gates: torch.Tensor, state: torch.Tensor, cell: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        summed = torch.baddbmm(gates, state, self.recurrence)  # (M, B, 4 h)
-        opened, candidate = summed[..., : 3 * self.hidden], summed[..., 3 * self.hidden :]
-        enter, forget, leave = torch.sigmoid(opened).chunk(3, dim=-1)  # (M, B, h) each
-        cell = forget * cell + enter * torch.tanh(candidate)
-        return leave * torch.tanh(cell), cell
+        A step that is not inside changes nothing.
+        """
+        x = x.transpose(1, 2)  # (M, T, B, i)
+        steps, batch = x.shape[1:3]
+        both = torch.cat([x, x.flip(1)]) if len(self) == 2 else x  # (S, T, B, i)
+        weight, bias, recurrence = (
+            torch.cat([getter(direction) for direction in self]) * self._scale
+            for getter in _WEIGHTS
+        )
+        gates = torch.baddbmm(bias, both.flatten(1, 2), weight)  # (S, T * B, 4 h)
+        gates = gates.view(-1, steps, batch, gates.shape[-1])
+        mask = None
+        if inside is not None:
+            there = inside.permute(2, 0, 1)[..., None]  # (T, M, B, 1)
+            mask = torch.cat([there, there.flip(0)], dim=1) if len(self) == 2 else there
+        states = run_recurrence(gates, recurrence, mask)  # (T, S, B, h)
+        if len(self) == 2:
+            forwards, backwards = states.chunk(2, dim=1)  # (T, M, B, h) each
+            states = torch.cat([forwards, backwards.flip(0)], dim=-1)  # (T, M, B, 2 h)
+        return states.permute(1, 2, 0, 3)
+
+
+class LstmDirection(nn.Module):
+    """The weights of one layer that reads in one direction."""
+
+    def __init__(self, members: int, inputs: int, hidden: int) -> None:
+        super().__init__()
+        self.inputs = Linear(members, inputs, GATES * hidden)
+        self.recurrence = nn.Parameter(torch.empty(members, hidden, GATES * hidden))
+
+
+_WEIGHTS: tuple[Callable[[nn.Module], torch.Tensor], ...] = (
+    attrgetter("inputs.weight"),  # (M, i, 4 h)
+    attrgetter("inputs.bias"),  # (M, 1, 4 h)
+    attrgetter("recurrence"),  # (M, h, 4 h)
+)
 
 
 class AttentionNetwork(Network):

@@ -21,6 +21,9 @@ _NOISE = 1e-6
 
 _BLOCK = 8192
 
+_FEW = 1024
+"""Features of which all eigenvectors are found sooner than SciPy's solver is imported."""
+
 _Map = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -127,7 +130,7 @@ def _principal(covariance: torch.Tensor, components: int) -> torch.Tensor:
 def _largest(covariance: torch.Tensor, components: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The largest eigenvalues (k,) of a matrix (d, d), falling, and their vectors (d, k)."""
     size = len(covariance)
-    if components <= size // 8:
+    if size > _FEW and components <= size // 8:
         from scipy.sparse.linalg import ArpackError, eigsh
 
         # A few of many: Lanczos iteration, from a fixed start, takes a fraction of the time.

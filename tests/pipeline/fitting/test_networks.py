@@ -14,6 +14,7 @@ from pipeline.fitting.networks import (
     NetworkSizes,
     mean_over_patches,
 )
+from pipeline.fitting.recurrence import run_recurrence
 from pipeline.fitting.sequences import Sequences
 
 DIM = 6
@@ -112,6 +113,22 @@ def test_the_lstm_is_that_of_torch(layers, bidirectional):
         states, _ = theirs(x)
         expected = states.mean(dim=1) @ model.logit.weight[0] + model.logit.bias[0]
     torch.testing.assert_close(logits_of(model, x, None)[0], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_gradient_of_the_recurrence_is_that_of_its_formula(masked):
+    """Against finite differences, in double precision."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(*shape):
+        values = torch.randn(shape, generator=generator, dtype=torch.float64)
+        return values.requires_grad_()
+
+    inside = torch.rand(4, 2, 3, 1, generator=generator) < 0.6 if masked else None
+    assert torch.autograd.gradcheck(
+        lambda gates, weights: run_recurrence(gates, weights, inside),
+        (drawn(2, 4, 3, 8), drawn(2, 2, 8)),
+    )
 
 
 def torch_gates(weights):
