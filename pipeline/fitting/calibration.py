@@ -1,5 +1,8 @@
 """Temperature and threshold, from images that no member judging them has learnt from."""
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +13,7 @@ With 13 cases of which four are benign, the temperature of the least loss is noi
 Brier score of 25 folds worse (0.154 to 0.176), with this prior it is 0.156."""
 
 _RANGE = 3.0
+_PRECISE = 1e-6
 
 
 def fit_temperature(
@@ -30,8 +34,6 @@ def fit_temperature(
     """
     if len(np.unique(truth)) < 2:
         return 1.0
-    from scipy.optimize import minimize_scalar
-
     counts = np.bincount(truth)
     weights = 1 / counts[truth]
     weights *= len(np.unique(cases)) / weights.sum()
@@ -40,7 +42,27 @@ def fit_temperature(
         losses = _losses(logits * np.exp(-log_temperature), truth)  # (n,)
         return float(weights @ losses + log_temperature**2 / (2 * PRIOR**2))
 
-    return float(np.exp(minimize_scalar(cost, bounds=(-_RANGE, _RANGE), method="bounded").x))
+    return math.exp(_minimum(cost, -_RANGE, _RANGE))
+
+
+def _minimum(cost: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function with one minimum has it: golden section search, Kiefer, 1953.
+
+    SciPy has the like, but importing it takes a tenth of the time of fitting a fold.
+    """
+    share = (math.sqrt(5) - 1) / 2
+    left, right = high - share * (high - low), low + share * (high - low)
+    cost_left, cost_right = cost(left), cost(right)
+    while high - low > _PRECISE:
+        if cost_left < cost_right:
+            high, right, cost_right = right, left, cost_left
+            left = high - share * (high - low)
+            cost_left = cost(left)
+        else:
+            low, left, cost_left = left, right, cost_right
+            right = low + share * (high - low)
+            cost_right = cost(right)
+    return (low + high) / 2
 
 
 def _losses(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -6,7 +6,6 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from pipeline.fitting.predictions import Prediction, file_sha256, write_predicti
 from pipeline.fitting.record import AUDIT, PREDICTIONS, FitRecord
 from pipeline.fitting.study import Study, load_study
 from pipeline.fitting.training import Check
+from pipeline.processes import side_by_side
 from pipeline.progress import Progress, silent
 from pipeline.splits.make import make_splits
 from pipeline.splits.table import Splits
@@ -166,16 +166,8 @@ class _Run:
     audit_sha256: str
 
     def fit(self, folds: Sequence[int]) -> Iterator[tuple[int, list[Check]]]:
-        """Fit folds side by side, one on a CPU, and publish each as it comes, in order."""
-        with ThreadPoolExecutor(
-            usable_cpus(), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
-            pending = {number: pool.submit(self._fit, number) for number in folds}
-            try:
-                for number, future in pending.items():
-                    yield number, future.result()
-            finally:
-                pool.shutdown(cancel_futures=True)
+        """Fit folds side by side, one on a CPU, and publish each; the histories in order."""
+        yield from zip(folds, side_by_side(self._fit, folds, usable_cpus()), strict=True)
 
     def _fit(self, fold: int) -> list[Check]:
         began = time.perf_counter()

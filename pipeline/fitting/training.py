@@ -222,19 +222,24 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 class _Judge:
-    """Looks at the images set aside."""
+    """Looks at the images set aside, each member at its own."""
 
     def __init__(self, task: Task, weights: torch.Tensor) -> None:
         self._task = task
         self._aside = torch.zeros(len(task.members), len(task.sequences), dtype=torch.bool)
         for number, member in enumerate(task.members):
             self._aside[number, member.aside] = True
-        self._judged = self._aside.any(dim=0).nonzero().squeeze(1)  # (J,)
-        targets = task.targets[self._judged].expand(len(weights), -1)  # (M, J)
-        shares = weights.gather(1, targets) * self._aside[:, self._judged]  # (M, J)
+        parts = [member.aside for member in task.members]
+        longest = max(map(len, parts))
+        # Members with fewer images repeat their last one, which counts once.
+        self._judged = torch.stack(
+            [torch.cat([part, part[-1:].expand(longest - len(part))]) for part in parts]
+        )  # (M, J)
+        counts = torch.arange(longest) < torch.tensor([[len(part)] for part in parts])  # (M, J)
+        self._targets = task.targets[self._judged]  # (M, J)
+        shares = weights.gather(1, self._targets) * counts  # (M, J)
         self._shares = shares / shares.sum()
-        self._targets = targets
-        _, self._case = torch.unique(task.cases[self._judged], return_inverse=True)  # (J,)
+        _, self._case = torch.unique(task.cases[self._judged], return_inverse=True)  # (M, J)
 
     def look(self, step: int, train_loss: float, network: Network) -> _Look:
         """The class-balanced loss over all images set aside, in nats.
@@ -245,8 +250,9 @@ class _Judge:
         network.eval()
         logits = predict(network, self._task.sequences, self._judged)  # (M, J, C)
         network.train()
-        losses = (cross_entropy(logits, self._targets) * self._shares).sum(dim=0)  # (J,)
-        by_case = torch.zeros(int(self._case.max()) + 1).index_add_(0, self._case, losses)  # (G,)
+        losses = (cross_entropy(logits, self._targets) * self._shares).flatten()  # (M * J,)
+        by_case = torch.zeros(int(self._case.max()) + 1)  # (G,)
+        by_case.index_add_(0, self._case.flatten(), losses)
         total = float(losses.sum())
         if not math.isfinite(train_loss + total):
             raise PipelineError(f"step {step}: the loss is not finite: lower the learning rate")
@@ -260,12 +266,12 @@ class _Judge:
 
 
 def predict(network: Network, sequences: Sequences, images: torch.Tensor) -> torch.Tensor:
-    """Logits (M, n, C) of some images by each member of a network in evaluation mode."""
+    """Logits (M, n, C) of images (n,), or each member's own (M, n), in evaluation mode."""
     members = next(network.parameters()).shape[0]
     parts = []
     with torch.inference_mode():
-        for part in torch.split(images, _PREDICT_BATCH):
-            x, inside = sequences.batch(part)  # (n, T, k)
-            many = x.expand(members, *x.shape)  # (M, n, T, k)
+        for part in torch.split(images, _PREDICT_BATCH, dim=-1):
+            x, inside = sequences.batch(part)  # (n, T, k) or (M, n, T, k)
+            many = x.expand(members, *x.shape[-3:])  # (M, n, T, k)
             parts.append(network(many, None if inside is None else inside.expand(many.shape[:3])))
     return torch.cat(parts, dim=1)
