@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 from pipeline.extraction.engines.encoder import Pending
+from pipeline.extraction.engines.pool import pool
 from pipeline.extraction.recipe import RGB_MEAN, PatchOptions
 from pipeline.weights.weights_file import Weights
 
@@ -71,22 +72,24 @@ class NcnnEncoder:
         return np.stack([self._encode_one(patch) for patch in patches])
 
     def _encode_one(self, patch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        pooled = pool(self._maps(patch), self._with_spread)
+        features: NDArray[np.float32] = pooled.numpy()  # (D,)
+        return features
+
+    def _maps(self, patch: NDArray[np.uint8]) -> list[torch.Tensor]:
+        """The outputs (C, H', W') of the layers that are pooled, of a patch (H, W, 3)."""
         import ncnn
 
         centred = np.ascontiguousarray((patch - self._mean).transpose(2, 0, 1))  # (3, H, W)
         extractor = self._net.create_extractor()
         extractor.input(_INPUT, ncnn.Mat(centred))
-        means, deviations = [], []
+        maps = []
         for end in self._ends:
             code, mat = extractor.extract(end)
             if code != 0:
                 raise PipelineError(f"ncnn fails at {end} (code {code}): use --engine torch")
-            maps = torch.from_numpy(np.array(mat, copy=False))  # (C, H', W')
-            means.append(maps.mean(dim=(1, 2)))  # (C,)
-            if self._with_spread:
-                deviations.append(maps.std(dim=(1, 2), correction=0))  # (C,)
-        features: NDArray[np.float32] = torch.cat(means + deviations).numpy()  # (D,)
-        return features
+            maps.append(torch.from_numpy(np.array(mat, copy=False)))
+        return maps
 
 
 def _load(arrays: Mapping[str, NDArray[np.float32]], ends: Sequence[str], model: bytes) -> Any:  # noqa: ANN401 - ncnn has no types

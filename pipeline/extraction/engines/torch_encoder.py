@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.extraction.engines.encoder import Pending
+from pipeline.extraction.engines.pool import pool
 from pipeline.extraction.recipe import RGB_MEAN, PatchOptions
 from pipeline.torchvision_shim import import_torchvision
 from pipeline.weights.weights_file import Weights
@@ -93,14 +94,12 @@ class TorchEncoder:
                 return staging
         return _Staging(self.batch_size, shape, self._device)
 
-    def _pooled(self, maps: torch.Tensor) -> torch.Tensor:
-        means, deviations = [], []
+    def _pooled(self, below: torch.Tensor) -> torch.Tensor:
+        maps = []
         for stage in self._stages:
-            maps = stage(maps)  # (B, C, H', W')
-            means.append(maps.float().mean(dim=(2, 3)))  # (B, C)
-            if self._with_spread:
-                deviations.append(maps.float().std(dim=(2, 3), correction=0))  # (B, C)
-        return torch.cat(means + deviations, dim=1)
+            below = stage(below)  # (B, C, H', W')
+            maps.append(below)
+        return pool(maps, self._with_spread)  # (B, D)
 
 
 class _Staging:
