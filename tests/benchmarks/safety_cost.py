@@ -1,8 +1,8 @@
 """What the cache's safety costs: extraction against a loop that writes features with none of it.
 
-Both decode and encode by the same code. The plain loop appends to an HDF5 file: no digest of the
-image or of the features, no checksum, no shards, no reading back, no flush, no rename. Runs
-alternate in one process:
+Both decode, describe and encode images by the same code. The plain loop appends to an HDF5 file:
+no digest of the image or of the features, no checksum, no shards, no reading back, no flush, no
+rename. Runs alternate in one process:
 
     .venv/bin/python tests/benchmarks/safety_cost.py --dataset ../shared/data/BreaKHis_v1 \
         --weights ../shared/weights/vgg16_imagenet_features.safetensors --images 48 --repeats 3
@@ -28,21 +28,30 @@ from pipeline.ahead import ahead, usable_cpus
 from pipeline.dataset.images import decode
 from pipeline.dataset.index import index_dataset
 from pipeline.dataset.manifest import image_path, read_manifest, write_manifest
+from pipeline.dataset.statistics import image_statistics
 from pipeline.extraction import extract as stage
-from pipeline.extraction.encoder import PatchEncoder
+from pipeline.extraction.engines.choose import choose_backend, make_encoder
+from pipeline.extraction.engines.encoder import Encoder, Pending
 from pipeline.extraction.patches import extend, grid
-from pipeline.extraction.recipe import FEATURE_DIM, PatchOptions
-from pipeline.extraction.stream import ImageFeatures, encode_stream
+from pipeline.extraction.recipe import PatchOptions
+from pipeline.extraction.stream import ImageFeatures, encode_image
 from pipeline.weights.weights_file import load_weights
 
 PATCHES = PatchOptions()
 
 
-class Instant(PatchEncoder):
+class Instant:
     """An encoder that takes no time."""
 
-    def encode(self, patches: np.ndarray) -> np.ndarray:
-        return np.zeros((len(patches), FEATURE_DIM), np.float32)
+    engine, device_name, batch_size, in_flight, side_by_side = "none", "none", 6, 1, True
+
+    def submit(self, patches: np.ndarray) -> Pending:
+        """Zeros."""
+        features = np.zeros((len(patches), PATCHES.feature_dim), np.float32)
+        return lambda: features
+
+
+Make = Callable[..., Encoder]
 
 
 def main() -> None:
@@ -53,7 +62,6 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    torch.set_num_threads(usable_cpus())
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
         folder = Path(name)
         index_dataset(options.dataset, folder / "all.csv")
@@ -61,20 +69,23 @@ def main() -> None:
         write_manifest(folder / "manifest.csv", rows[:: max(1, len(rows) // options.images)])
         write_manifest(folder / "many.csv", rows)
         print(f"{usable_cpus()} CPUs, torch {torch.__version__}, {options.repeats} repeats\n")
-        compare("VGG16", PatchEncoder, folder / "manifest.csv", options)
-        compare("an encoder that takes no time", Instant, folder / "many.csv", options)
+        compare("VGG16", make_encoder, folder / "manifest.csv", options)
+        compare("an encoder that takes no time", instant, folder / "many.csv", options)
         stage.IMAGES_PER_SHARD["cpu"] = stage.IMAGES_PER_SHARD["cuda"]
-        compare("the same, in shards as on CUDA", Instant, folder / "many.csv", options)
+        compare("the same, in shards as on CUDA", instant, folder / "many.csv", options)
 
 
-def compare(
-    title: str, encoder: type[PatchEncoder], manifest: Path, options: argparse.Namespace
-) -> None:
+def instant(*_: object) -> Encoder:
+    """In place of `make_encoder`."""
+    return Instant()
+
+
+def compare(title: str, make: Make, manifest: Path, options: argparse.Namespace) -> None:
     """Time both ways in turn and print them."""
     images = len(read_manifest(manifest))
     ways: dict[str, Callable[[], None]] = {
-        "plain loop": lambda: plain(manifest, options.weights, encoder),
-        "extraction": lambda: safe(manifest, options.weights, encoder),
+        "plain loop": lambda: plain(manifest, options.weights, make),
+        "extraction": lambda: safe(manifest, options.weights, make),
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for way in ways:
@@ -97,40 +108,43 @@ def compare(
     print("an image.\n")
 
 
-def safe(manifest: Path, weights: Path, encoder: type[PatchEncoder]) -> None:
+def safe(manifest: Path, weights: Path, make: Make) -> None:
     """What `pipeline extract` does."""
     out = manifest.with_name("safe.h5")
-    stage.PatchEncoder = encoder  # type: ignore[misc]
+    stage.make_encoder = make
     stage.extract(manifest, weights, out, stage.ExtractOptions(PATCHES, "cpu"))
     out.unlink()
     shutil.rmtree(f"{out}.shards")
 
 
-def plain(manifest: Path, weights: Path, encoder: type[PatchEncoder]) -> None:
+def plain(manifest: Path, weights: Path, make: Make) -> None:
     """The loop that one would write."""
     out = manifest.with_name("plain.h5")
-    network = encoder(load_weights(weights), torch.device("cpu"), "float32")
+    workers = usable_cpus()
+    network = make(load_weights(weights), choose_backend("cpu"), PATCHES, workers)
     rows = read_manifest(manifest)
 
     def load(row: ImageRow) -> ImageFeatures:
         pixels = decode(image_path(manifest, row).read_bytes())
         height, width = pixels.shape[:2]
         coords = grid(width, height, PATCHES.patch_size, PATCHES.stride, PATCHES.edge)
-        return ImageFeatures(row, coords, [extend(pixels, coords, PATCHES.patch_size)])
+        views = [extend(pixels, coords, PATCHES.patch_size)]
+        image = ImageFeatures(row, coords, views, image_statistics(pixels))
+        encode_image(image, network, PATCHES.patch_size)
+        return image
 
-    workers = usable_cpus()
-    images = ahead(load, rows, workers, 2 * workers)
+    dim = PATCHES.feature_dim
     with h5py.File(out, "w") as file:
         features = file.create_dataset(
             "features",
-            (0, FEATURE_DIM),
+            (0, dim),
             "f2",
-            maxshape=(None, FEATURE_DIM),
-            chunks=(256, FEATURE_DIM),
+            maxshape=(None, dim),
+            chunks=(256, dim),
         )
         coords = file.create_dataset("coords", (0, 2), "i4", maxshape=(None, 2), chunks=(8192, 2))
         ends = [0]
-        for image in encode_stream(images, network, PATCHES.patch_size):
+        for image in ahead(load, rows, workers, workers):
             ends.append(ends[-1] + len(image.coords))
             features.resize(ends[-1], axis=0)
             coords.resize(ends[-1], axis=0)
