@@ -5,7 +5,7 @@ import signal
 
 import pytest
 from fault_extractions import (
-    BATCH,
+    AHEAD,
     SHARD_PATCHES,
     batch_of,
     copy_folder,
@@ -18,7 +18,7 @@ MOMENTS = 50
 MORE_MOMENTS = 1000
 BATCHES = 5
 KILLS = (Action.KILL_BEFORE, Action.KILL_AFTER, Action.KILL_HALF)
-MOST_REDONE = SHARD_PATCHES + BATCH
+MOST_REDONE = SHARD_PATCHES + AHEAD
 
 
 def random_kills(extraction, seed, count):
@@ -49,7 +49,7 @@ def kill_and_resume(extraction, folder, faults, forget=False):
     wrong += extraction.faults_of_end(folder, outcome)
     redone = encoded + outcome.patches - extraction.patches
     if redone > killed * MOST_REDONE:
-        wrong.append(f"{redone} patches were encoded again, more than a shard's {SHARD_PATCHES}")
+        wrong.append(f"{redone} patches were encoded again, more than {MOST_REDONE}")
     return [
         f"{' then '.join(map(str, faults))}{', forgotten' * forget}: {w}" for w in wrong
     ], redone

@@ -4,7 +4,7 @@ import random
 import signal
 
 import pytest
-from fault_extractions import BATCH, SHARD_PATCHES, faults_of_text, parts_below
+from fault_extractions import AHEAD, SHARD_PATCHES, faults_of_text, parts_below
 from fault_runs import Action, Fault
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ def stop_all(extraction, tmp_path, figures, title, signum, faults, twice=False):
         resumed = extraction.run(folder)
         wrong += extraction.faults_of_end(folder, resumed)
         redone = stopped.patches + resumed.patches - extraction.patches
-        if redone > SHARD_PATCHES + BATCH:
+        if redone > SHARD_PATCHES + AHEAD:
             wrong.append(f"{redone} patches were encoded again")
         stops, patches = stops + (stopped.code != 0), patches + redone
         problems += [[f"{fault}: {line}" for line in wrong]] if wrong else []

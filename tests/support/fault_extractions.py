@@ -21,7 +21,7 @@ from pipeline.dataset.manifest import write_manifest
 
 IMAGES = 18
 IMAGES_PER_SHARD = 3
-BATCH = 2
+AHEAD = 2 + 3  # patches of the two images that may be ahead of the one that is written
 SHARD_PATCHES = 1 + 2 + 3
 """Images have 1, 2 and 3 patches in turn."""
 
