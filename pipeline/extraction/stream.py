@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import Failure, ImageRow, ImageStatistics
+from pipeline.ahead import ahead
 from pipeline.dataset.images import ImageError, decode, image_content
 from pipeline.dataset.statistics import image_statistics
 from pipeline.extraction.engines.encoder import Encoder, Pending
@@ -79,12 +80,24 @@ def _laid(
     return extend(pixels, coords, options.patch_size), coords
 
 
-def encode_image(image: ImageFeatures, encoder: Encoder, patch_size: int) -> None:
-    """Fill in the features of one image, with batches of its own."""
-    for start in range(0, len(image.coords), encoder.batch_size):
+def encode_image(image: ImageFeatures, encoder: Encoder, patch_size: int, threads: int = 1) -> None:
+    """Fill in the features of one image, with batches of its own.
+
+    Args:
+        image: what `load_image` gave.
+        encoder: used by `threads` at once, if it works side by side.
+        patch_size: side of a patch, in pixels.
+        threads: more than one makes sense only for an image alone.
+    """
+
+    def encode(start: int) -> NDArray[np.float32]:
         numbers = range(start, min(start + encoder.batch_size, len(image.coords)))
         patches = np.stack([image.patch(n, patch_size) for n in numbers])  # (B, H, W, 3)
-        image.blocks.append(encoder.submit(patches)())
+        return encoder.submit(patches)()
+
+    starts = range(0, len(image.coords), encoder.batch_size)
+    workers = threads if encoder.side_by_side else 1
+    image.blocks += ahead(encode, starts, workers, workers) if workers > 1 else map(encode, starts)
     image.pixels = ()
 
 

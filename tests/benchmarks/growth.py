@@ -117,7 +117,7 @@ def make_features(folder: Path, number: int) -> None:
     with write_cache(folder / "f.h5", replace(recipe()), {}) as writer:
         for row in rows:
             writer.append(row, rng.random((6, 512), np.float32), np.zeros((6, 2), np.int32))
-    write_splits(folder / "s.csv", rows, make_splits(rows, folds=5, group_by="case", seed=0))
+    write_splits(folder / "s.csv", make_splits(rows, folds=5, group_by="case", seed=0))
 
 
 def one_fit(folder: str) -> tuple[float, float]:

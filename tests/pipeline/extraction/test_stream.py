@@ -69,10 +69,20 @@ def test_order_and_features_survive_any_batching(lengths, batch_size, in_flight)
     assert all(size == batch_size for size in encoder.batches[:-1]), "a batch was not filled"
 
 
-@given(st.integers(1, 12), st.integers(1, 5))
-def test_an_image_alone_has_the_same_features(length, batch_size):
+class ThreadedEncoder(MeanEncoder):
+    side_by_side = True
+
+    def submit(self, patches):
+        features = MeanEncoder(self.batch_size).submit(patches)()
+        return lambda: features
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 12), st.integers(1, 5), st.sampled_from([1, 3]))
+@pytest.mark.parametrize("kind", [MeanEncoder, ThreadedEncoder])
+def test_an_image_alone_has_the_same_features(kind, length, batch_size, threads):
     image = image_of(3, length)
-    encode_image(image, MeanEncoder(batch_size), SIDE)
+    encode_image(image, kind(batch_size), SIDE, threads)
     assert image.features[:, 0].tolist() == list(range(3, 3 + length))
     assert not image.pixels, "pixels are kept, although nothing needs them"
 
