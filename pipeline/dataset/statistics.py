@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from cache.statistics import COLOUR_NAMES as COLOUR_NAMES  # one place to import them from
 from cache.statistics import ImageStatistics as ImageStatistics
 
-HASH_BITS = 256
-
 NEAR_BITS = 24
 """Perceptual hashes that differ in so few bits, or fewer, are of copies of one image.
 
@@ -50,13 +48,6 @@ def image_statistics(pixels: NDArray[np.uint8]) -> ImageStatistics:
     return ImageStatistics(
         _colour(content.reshape(-1, 3)), _perceptual_hash(content), _pixels_sha256(content)
     )
-
-
-def hamming(hashes: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """In how many bits hashes (..., 32) differ from others (..., 32), broadcast: (...,)."""
-    different: NDArray[np.uint8] = np.bitwise_count(hashes ^ others)
-    distances: NDArray[np.int64] = different.sum(axis=-1, dtype=np.int64)
-    return distances
 
 
 def _colour(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from pipeline.evaluation.metrics import patient_fractions, votes
+from pipeline.evaluation.metrics import patient_fractions
 
 LEVEL = 0.95
 """Of the intervals."""
@@ -201,23 +201,6 @@ def weighted_patient_recognition_rate(
         (replicates,); NaN where nobody was drawn.
     """
     return weighted_mean(patient_fractions(right, patients), _of_patients(weights, patients))
-
-
-def weighted_majority_vote(
-    right: NDArray[np.bool_], patients: Sequence[Hashable], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Fraction of the patients drawn of whose images more than half are right; a tie is a half.
-
-    Args:
-        right: (n,), whether each image is classified rightly.
-        patients: (n,), whose image each is; all images of one patient are of one group.
-        weights: (replicates, n).
-
-    Returns:
-        (replicates,); NaN where nobody was drawn.
-    """
-    fractions = patient_fractions(right, patients)
-    return weighted_mean(votes(fractions), _of_patients(weights, patients))
 
 
 def interval(samples: NDArray[np.float64], strata_sizes: Sequence[int]) -> Interval | None:

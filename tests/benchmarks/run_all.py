@@ -32,6 +32,7 @@ def main() -> None:
     benchmarks: dict[str, list[object]] = {
         "stage_one": [shared, "--images", 16 if quick else 48, "--repeats", 1 if quick else 3],
         "stage_two": ["--repeats", 1 if quick else 3],
+        "one_image": [shared],
         "cache_speed": [],
         "growth": ["--most", 10_000 if quick else 100_000],
         "safety_cost": [*real, "--images", 24, "--repeats", 1 if quick else 5],

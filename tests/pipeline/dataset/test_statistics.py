@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.dataset import statistics as module
 from pipeline.dataset.images import decode
-from pipeline.dataset.statistics import COLOUR_NAMES, NEAR_BITS, hamming, image_statistics
+from pipeline.dataset.statistics import COLOUR_NAMES, NEAR_BITS, image_statistics
 
 pixels_of = arrays(
     np.uint8, st.tuples(st.integers(17, 40), st.integers(17, 40), st.just(3)), fill=st.just(255)
@@ -116,6 +116,11 @@ def copies(pixels: np.ndarray) -> dict[str, np.ndarray]:
         "brighter": np.clip(pixels * 1.05, 0, 255).astype(np.uint8),
         "darker": (pixels * 0.95).astype(np.uint8),
     }
+
+
+def hamming(hashes, others):
+    """Bits in which hashes (..., 32) differ."""
+    return np.bitwise_count(hashes ^ others).sum(axis=-1, dtype=np.int64)
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> int:

@@ -18,12 +18,10 @@ from pipeline.evaluation.bootstrap import (
     weighted_auc,
     weighted_balanced_accuracy,
     weighted_macro_auc,
-    weighted_majority_vote,
     weighted_mean,
     weighted_patient_recognition_rate,
 )
 from pipeline.evaluation.metrics import (
-    majority_vote,
     measure_binary,
     measure_classes,
     patient_recognition_rate,
@@ -175,8 +173,6 @@ def test_weighted_measures_equal_those_of_the_replicated_images():
     assert balanced == pytest.approx(expected.balanced_accuracy)
     rate = weighted_patient_recognition_rate(right, cases, weights)
     assert rate == pytest.approx(expected.patient_recognition_rate)
-    vote = weighted_majority_vote(right, cases, weights)
-    assert vote == pytest.approx(expected.majority_vote)
 
 
 def test_weights_of_one_give_the_measures_themselves():
@@ -192,7 +188,6 @@ def test_weights_of_one_give_the_measures_themselves():
     assert balanced == pytest.approx(expected.balanced_accuracy)
     rate = weighted_patient_recognition_rate(right, cases, ones)
     assert rate == pytest.approx(patient_recognition_rate(right, cases))
-    assert weighted_majority_vote(right, cases, ones) == pytest.approx(majority_vote(right, cases))
 
 
 def test_a_replicate_without_two_classes_is_not_a_number_and_is_left_out():
