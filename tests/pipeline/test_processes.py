@@ -53,11 +53,11 @@ def test_a_process_that_is_killed_is_an_error_that_says_why_it_may_be():
         list(side_by_side(work, [0, 1], 2))
 
 
-ORPHANS = """
-import os, sys, time
+ORPHANS = r"""
+import os, time
 from pipeline.processes import side_by_side
 def work(number):
-    print(os.getpid(), flush=True)
+    os.write(1, f"{os.getpid()}\n".encode())  # at once, whoever else writes
     time.sleep(600)
 list(side_by_side(work, [0, 1], 2))
 """
@@ -66,10 +66,12 @@ list(side_by_side(work, [0, 1], 2))
 @linux
 def test_processes_die_with_the_one_that_began_them():
     parent = subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE, text=True)
-    children = [int(parent.stdout.readline()) for _ in range(2)]
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
+    try:
+        children = [int(parent.stdout.readline()) for _ in range(2)]
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
     end = time.monotonic() + 30
     while any(map(alive, children)):
         assert time.monotonic() < end, "a child goes on without its parent"
