@@ -181,6 +181,7 @@ class _Run:
         model = Model(
             whitening=fitted.whitening,
             network=fitted.network,
+            familiar=fitted.familiar,
             recipe=study.recipe,
             classes=study.classes,
             target=self.options.target,

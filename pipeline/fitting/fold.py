@@ -8,6 +8,7 @@ import torch
 from pipeline.errors import UsageError
 from pipeline.fitting.companions import FITTED_BESIDE
 from pipeline.fitting.development import Development, develop
+from pipeline.fitting.familiar import Familiar, fit_familiar
 from pipeline.fitting.locked import Fitted, Locked, lock
 from pipeline.fitting.networks import LstmNetwork, NetworkSizes
 from pipeline.fitting.options import FitOptions
@@ -26,6 +27,7 @@ class FoldFit:
     Attributes:
         whitening: features to inputs.
         network: the LSTM's members.
+        familiar: the images it was fitted to.
         chosen: the one of the tries that made it; empty for none of them.
         lstm: what it says.
         companions: what they say, and the roles that they are tested by.
@@ -34,6 +36,7 @@ class FoldFit:
 
     whitening: Whitening
     network: LstmNetwork
+    familiar: Familiar
     chosen: str
     lstm: Locked
     companions: Mapping[str, tuple[Locked, Mapping[str, str]]]
@@ -53,9 +56,9 @@ def fit_fold(study: Study, fold: int, options: FitOptions, twin: Splits | None) 
     seed = _seed(options, fold)
     development = develop(study, roles, group_by, options, [options.seed, fold])
     best = _fit_best(study, development, options, seed)
+    inputs, sizes = _whitened(study, best.whitening), best.network.sizes
     companions: dict[str, tuple[Locked, Mapping[str, str]]] = {}
     if options.companions:
-        inputs, sizes = _whitened(study, best.whitening), best.network.sizes
         for name, fit in FITTED_BESIDE.items():
             found = fit(study, development, inputs, sizes, best.options, seed)
             if found is not None:
@@ -68,6 +71,7 @@ def fit_fold(study: Study, fold: int, options: FitOptions, twin: Splits | None) 
     return FoldFit(
         whitening=best.whitening,
         network=best.network,
+        familiar=fit_familiar(inputs.means()[development.images], study.cases[development.images]),
         chosen=best.text,
         lstm=lock(best.said, study.targets, study.cases),
         companions=companions,

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from cache import Recipe, RecipeError
 from pipeline.errors import UsageError
 from pipeline.fitting.calibration import apply_temperature
+from pipeline.fitting.familiar import MOST_REFERENCES, Familiar
 from pipeline.fitting.networks import LstmNetwork, NetworkSizes
 from pipeline.fitting.options import TARGETS
 from pipeline.fitting.record import MAX_CLASSES
@@ -25,10 +26,41 @@ from pipeline.fitting.whitening import Whitening
 from pipeline.safetensors_file import check_safetensors, write_safetensors
 from pipeline.user_file import printable
 
-FORMAT = "lstm-patch-classifier 2"
+FORMAT = "lstm-patch-classifier 3"
 
 _FOLD = re.compile(r"[0-9]{1,9}")
 _WHITENING = "whitening."
+_REFERENCES = "familiar.references"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of N images.
+
+    Attributes:
+        logits: (M, N, C) of each member; C = 1 for two classes.
+        temperature: that they are divided by.
+        distances: (N,) from the images it was fitted to; beyond 1, an image is unlike them.
+    """
+
+    logits: NDArray[np.float64]
+    temperature: float
+    distances: NDArray[np.float32]
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """(N, C) calibrated: of the positive class, or of each of more than two."""
+        return _columns(apply_temperature(self.logits.mean(axis=0), self.temperature))
+
+    @property
+    def of_members(self) -> NDArray[np.float64]:
+        """(M, N, C) the probabilities that each member alone would give."""
+        return np.stack([_columns(apply_temperature(one, self.temperature)) for one in self.logits])
+
+
+def _columns(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) or (N, C) to (N, C)."""
+    return probabilities.reshape(len(probabilities), -1)
 
 
 @dataclass(frozen=True)
@@ -38,6 +70,7 @@ class Model:
     Attributes:
         whitening: patch features to the network's inputs.
         network: the members.
+        familiar: the images that it was fitted to.
         recipe: of the features it was fitted to.
         classes: what it tells apart; of two, the positive one is the last.
         target: `label` or `subtype`.
@@ -49,6 +82,7 @@ class Model:
 
     whitening: Whitening
     network: LstmNetwork
+    familiar: Familiar
     recipe: Recipe
     classes: tuple[str, ...]
     target: str
@@ -57,15 +91,22 @@ class Model:
     temperature: float
     threshold: float | None
 
-    def logits(self, features: Sequences) -> NDArray[np.float64]:
-        """(N, C) of images with features as in a cache, the mean of the members'; C = 1 for two."""
-        inputs = Sequences(self.whitening.apply(features.values), features.offsets)
-        said = predict(self.network, inputs, torch.arange(len(inputs)))  # (M, N, C)
-        return np.asarray(said.mean(dim=0).double().numpy())
+    def inputs(self, features: Sequences) -> Sequences:
+        """What the network reads of images with features as in a cache."""
+        return Sequences(self.whitening.apply(features.values), features.offsets)
 
-    def probabilities(self, features: Sequences) -> NDArray[np.float64]:
-        """(N,) calibrated, of the positive class; (N, C) of more than two."""
-        return apply_temperature(self.logits(features), self.temperature)
+    def answer(self, features: Sequences) -> Answer:
+        """What it says of images with features as in a cache."""
+        return self.answer_inputs(self.inputs(features))
+
+    def answer_inputs(self, inputs: Sequences) -> Answer:
+        """What it says of images with inputs as `inputs` gives them."""
+        said = predict(self.network, inputs, torch.arange(len(inputs)))  # (M, N, C)
+        return Answer(
+            logits=said.double().numpy(),
+            temperature=self.temperature,
+            distances=self.familiar.distances(inputs.means()).numpy(),
+        )
 
 
 def save_model(path: Path, model: Model) -> None:
@@ -85,13 +126,15 @@ def save_model(path: Path, model: Model) -> None:
         "protocol": model.protocol,
         "temperature": json.dumps(model.temperature),
         "threshold": json.dumps(model.threshold),
+        "limit": json.dumps(model.familiar.limit),
     }
     whitening = {  # its whole numbers first, where they are aligned
         _WHITENING + field.name: getattr(model.whitening, field.name).numpy()
         for field in dataclasses.fields(Whitening)
     }
     network = {name: tensor.numpy() for name, tensor in model.network.state_dict().items()}
-    write_safetensors(path, {**whitening, **network}, header)
+    references = {_REFERENCES: model.familiar.references.numpy()}
+    write_safetensors(path, {**whitening, **references, **network}, header)
 
 
 def load_model(path: Path) -> Model:
@@ -146,6 +189,7 @@ def _assemble(header: dict[str, str], file: Any) -> Model:  # noqa: ANN401 - has
     return Model(
         whitening=whitening,
         network=_network(sizes, file),
+        familiar=_familiar(header, file, sizes),
         recipe=recipe,
         classes=classes,
         target=header["target"],
@@ -214,10 +258,27 @@ def _whitening(file: Any, sizes: NetworkSizes, recipe: Recipe) -> Whitening:  # 
     return whitening
 
 
+def _familiar(header: dict[str, str], file: Any, sizes: NetworkSizes) -> Familiar:  # noqa: ANN401
+    limit = json.loads(header["limit"])
+    if type(limit) is not float or not 0 < limit < math.inf:
+        raise ValueError(f"limit is {limit!r:.40}, expected a positive number")
+    part = file.get_slice(_REFERENCES)
+    shape = list(part.get_shape())
+    if len(shape) != 2 or not 1 <= shape[0] <= MOST_REFERENCES or shape[1] != sizes.inputs:
+        raise ValueError(f"{_REFERENCES} has shape {shape}, expected rows of {sizes.inputs}")
+    if part.get_dtype() != "F32":
+        raise ValueError(f"{_REFERENCES} is {part.get_dtype()}, expected F32")
+    references = file.get_tensor(_REFERENCES)
+    if not torch.isfinite(references).all():
+        raise ValueError(f"{_REFERENCES} is not finite")
+    return Familiar(references, limit)
+
+
 def _network(sizes: NetworkSizes, file: Any) -> LstmNetwork:  # noqa: ANN401 - as above
     with torch.device("meta"):  # names and shapes without memory
         expected = {n: list(t.shape) for n, t in LstmNetwork(sizes).state_dict().items()}
-    names = set(file.keys()) - {_WHITENING + field.name for field in dataclasses.fields(Whitening)}
+    others = {_WHITENING + field.name for field in dataclasses.fields(Whitening)} | {_REFERENCES}
+    names = set(file.keys()) - others
     found = {name: file.get_slice(name) for name in names if name in expected}
     wrong = [
         name

@@ -52,7 +52,9 @@ SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 4, 8, 2**32, 2**62, 2**64 - 1]), 
 
 @settings(max_examples=150)
 @given(
-    name=st.sampled_from(["temperature", "threshold", "classes", "target", "fold", "protocol"]),
+    name=st.sampled_from(
+        ["temperature", "threshold", "limit", "classes", "target", "fold", "protocol"]
+    ),
     text=st.one_of(
         NUMBERS.map(json.dumps),
         st.text(max_size=5),
@@ -71,9 +73,10 @@ def test_any_text_of_the_header_gives_a_model_that_can_answer_or_an_error(
         assert str(error).startswith(f"{path}: ")
         assert str(error).isprintable()
         return
-    probabilities = model.probabilities(Sequences(torch.ones(2, DIM), torch.tensor([0, 1, 2])))
-    assert probabilities.shape == (2,)
-    assert np.isfinite(probabilities).all()
+    answer = model.answer(Sequences(torch.ones(2, DIM), torch.tensor([0, 1, 2])))
+    assert answer.probabilities.shape == (2, 1)
+    assert np.isfinite(answer.probabilities).all()
+    assert (answer.distances >= 0).all()
     assert 0 <= model.threshold <= 1
 
 

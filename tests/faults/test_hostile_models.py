@@ -1,6 +1,7 @@
 """Model and weights files with forged headers are refused before memory is given to them."""
 
 import json
+import math
 import os
 import struct
 import time
@@ -39,6 +40,7 @@ NAN = struct.pack("<f", float("nan"))
 COLUMNS, LEVEL, MEAN, BASIS = (
     f"whitening.{name}" for name in ("columns", "level", "mean", "basis")
 )
+REFERENCES = "familiar.references"
 DEEP = "[" * 100_000 + "]" * 100_000
 
 
@@ -105,10 +107,12 @@ FORGED = {
             "temperature": ("0.0", "-1.0", "NaN", "Infinity", "null", "1", "true", '"1"', "", DEEP),
             "threshold": ("-0.1", "1.5", "NaN", "null", "[0.5]", "true", "9" * 5000, DEEP),
             "target": ("", "slide", "\x1b"),
+            "limit": ("0.0", "-1.0", "NaN", "Infinity", "null", "1", "true", DEEP),
         }.items()
         for text in texts
     },
     "no temperature": lambda data: with_metadata(data, temperature=None),
+    "no limit": lambda data: with_metadata(data, limit=None),
     "no threshold": lambda data: with_metadata(data, threshold=None),
     **{
         f"fold {fold}": lambda data, v=fold: with_metadata(data, fold=v)
@@ -161,6 +165,15 @@ FORGED = {
         data, BASIS, "F32", [3], bytes(12)
     ),
     "no basis": lambda data: data.replace(b'"whitening.basis"', b'"whitening.bases"'),
+    **{
+        f"references of shape {shape}": lambda data, v=shape: with_array(
+            data, REFERENCES, "F32", v, bytes(4 * math.prod(v))
+        )
+        for shape in ([0, 2], [2], [5, 3], [5, 2, 1], [], [4097, 2])
+    },
+    "references of halves": lambda data: with_array(data, REFERENCES, "F16", [2, 2], bytes(8)),
+    "references that are not finite": lambda data: with_values(data, REFERENCES, NAN),
+    "no references": lambda data: data.replace(b'"familiar.references"', b'"familiar.preferences"'),
     "a whitening array too many": lambda data: with_array(
         data, "whitening.more", "F32", [1], bytes(4)
     ),

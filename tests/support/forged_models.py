@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from small_caches import DIM, make_recipe
 
+from pipeline.fitting.familiar import Familiar
 from pipeline.fitting.model_file import Model, save_model
 from pipeline.fitting.networks import LstmNetwork, NetworkSizes
 from pipeline.fitting.whitening import Whitening
@@ -28,6 +29,7 @@ def sound_model(sizes: NetworkSizes = SIZES, **changes: object) -> Model:
     fields = {
         "whitening": whitening,
         "network": network,
+        "familiar": Familiar(torch.randn(5, sizes.inputs, generator=generator), 1.5),
         "recipe": make_recipe(feature_dim=DIM),
         "classes": ("benign", "malignant"),
         "target": "label",
