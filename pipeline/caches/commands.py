@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
-_FAULTS_SHOWN = 20
+from pipeline.arguments import FILE
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
+_FAULTS_SHOWN = 20
 
 
 @click.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def info(file: Path, as_json: bool) -> None:
     """Show what is in a cache, on one screen.
@@ -27,7 +27,7 @@ def info(file: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 @click.option("--images", is_flag=True, help="Compare the image files with their SHA-256, too.")
 @click.option(
     "--root",
@@ -56,15 +56,15 @@ def verify(file: Path, images: bool, root: Path | None) -> None:
 
 
 @click.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 @click.option(
     "--labels",
     required=True,
-    type=_FILE,
+    type=FILE,
     help="CSV file with a column image_id, and one or more of label, subtype, slide, case, "
     "magnification, such as a corrected manifest. An empty field means that it is not known.",
 )
-@click.option("--out", required=True, type=_FILE, help="Cache to write; may be FILE itself.")
+@click.option("--out", required=True, type=FILE, help="Cache to write; may be FILE itself.")
 def relabel(file: Path, labels: Path, out: Path) -> None:
     """Correct labels, slides and cases in a cache, without extracting again.
 
@@ -80,8 +80,8 @@ def relabel(file: Path, labels: Path, out: Path) -> None:
 
 
 @click.command()
-@click.argument("a", type=_FILE)
-@click.argument("b", type=_FILE)
+@click.argument("a", type=FILE)
+@click.argument("b", type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with every difference.")
 def diff(a: Path, b: Path, as_json: bool) -> None:
     """Say in what two caches differ: how they were made, images, labels, features.
@@ -104,9 +104,9 @@ def diff(a: Path, b: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("file", type=_FILE)
-@click.option("--manifest", type=_FILE, help="Manifest that FILE was extracted from.")
-@click.option("--weights", type=_FILE, help="Weights that FILE was extracted with.")
+@click.argument("file", type=FILE)
+@click.option("--manifest", type=FILE, help="Manifest that FILE was extracted from.")
+@click.option("--weights", type=FILE, help="Weights that FILE was extracted with.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads, at most those of the machine."

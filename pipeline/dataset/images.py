@@ -71,12 +71,15 @@ def image_content(file: Path) -> Iterator[bytes]:
         raise ImageError(f"cannot be read ({error.strerror})") from error
 
 
-def decode(data: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def decode(
+    data: bytes, size: tuple[int, int] | None = None, most: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
     """Decode an image file.
 
     Args:
         data: the content of a PNG, JPEG, TIFF or BMP file.
         size: width and height that it is said to have.
+        most: pixels that it may have, at most `MAX_PIXELS`.
 
     Returns:
         Pixels (H, W, 3), RGB, 0 to 255. Embedded colour profiles and orientations are ignored.
@@ -89,7 +92,7 @@ def decode(data: bytes, size: tuple[int, int] | None = None) -> NDArray[np.uint8
         raise ImageError("the file is empty (0 bytes): copy it again")
     try:
         with Image.open(io.BytesIO(bare(data)), formats=_FORMATS) as image:
-            _check_header(image, len(data))
+            _check_header(image, len(data), most)
             _check_size(image, size)
             with _decoding.reserve(image.width * image.height):
                 return _pixels(image)
@@ -118,11 +121,11 @@ def _check_size(image: ImageFile.ImageFile, size: tuple[int, int] | None) -> Non
         )
 
 
-def _check_header(image: ImageFile.ImageFile, file_bytes: int) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
+def _check_header(image: ImageFile.ImageFile, file_bytes: int, most: int) -> None:
+    (width, height), most = image.size, min(most, MAX_PIXELS)
+    if width * height > most:
         raise ImageError(
-            f"{width}×{height} pixels, expected at most {MAX_PIXELS:,}: cut it into smaller images"
+            f"{width}×{height} pixels, expected at most {most:,}: cut it into smaller images"
         )
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"{width}×{height} pixels, expected at least {MIN_SIDE} a side")

@@ -64,11 +64,22 @@ def load_image(path: Path, row: ImageRow, options: PatchOptions) -> ImageFeature
                     f"manifest {row.sha256[:12]}…): index the data set again"
                 )
             pixels = decode(data, (row.width, row.height))
-        views = [_laid(view_of(pixels, view), options) for view in options.views]
+        image = lay_image(pixels, row, options)
     except ImageError as error:
         return Failure(row.image_id, row.path, str(error))
+    image.statistics = image_statistics(pixels)
+    return image
+
+
+def lay_image(pixels: NDArray[np.uint8], row: ImageRow, options: PatchOptions) -> ImageFeatures:
+    """Lay the grid of patches over each view of an image (H, W, 3).
+
+    Raises:
+        ImageError: it is too small for a patch.
+    """
+    views = [_laid(view_of(pixels, view), options) for view in options.views]
     coords = np.concatenate([coords for _, coords in views])
-    return ImageFeatures(row, coords, [seen for seen, _ in views], image_statistics(pixels))
+    return ImageFeatures(row, coords, [seen for seen, _ in views])
 
 
 def _laid(

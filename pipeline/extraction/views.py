@@ -24,3 +24,12 @@ left; a quarter turn against the clock; a quarter turn with it; mirrored at the 
 def view_of(image: NDArray[np.uint8], view: str) -> NDArray[np.uint8]:
     """An image (H, W, 3) as one of `VIEWS`: (H, W, 3), or (W, H, 3) for the last four; no copy."""
     return _VIEWS[view](image)
+
+
+_INVERSE = {"rot90": "rot270", "rot270": "rot90"}
+
+
+def unview(values: NDArray[np.float64], view: str, *, back: bool = False) -> NDArray[np.float64]:
+    """A map (H, W) of an image as one of `VIEWS`, or a map of that view `back` to the image."""
+    chosen = _INVERSE.get(view, view) if back else view
+    return _VIEWS[chosen](values)  # type: ignore[arg-type,return-value]

@@ -231,10 +231,16 @@ def _check_finite(path: Path, arrays: Arrays) -> None:
             )
 
 
+def random_seed(name: str) -> int | None:
+    """The seed in the name of random weights; None of other names."""
+    found = _RANDOM_NAME.fullmatch(name)
+    return int(found[1]) if found else None
+
+
 def _verified_name(stated: str, sha256: str) -> str:
     if sha256 == IMAGENET_ARRAYS_SHA256:
         return "imagenet"
-    seed = _RANDOM_NAME.fullmatch(stated)
-    if seed and random_weights(int(seed[1])).sha256 == sha256:
+    seed = random_seed(stated)
+    if seed is not None and random_weights(seed).sha256 == sha256:
         return stated
     return "custom"

@@ -1,0 +1,1 @@
+"""New images to probabilities, and which patches they come from."""
