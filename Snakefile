@@ -1,4 +1,4 @@
-# From images to numbers: weights → index → split → extract → fit-lstm → evaluate.
+# From images to numbers: weights → index → split → extract → fit-lstm → evaluate → report.
 #
 #   snakemake --cores 8                       the synthetic demo
 #   snakemake --cores 8 --configfile FILE     your images; FILE holds what differs from the
@@ -29,6 +29,7 @@ rule all:
     default_target: True
     input:
         run.results / "metrics.json",
+        run.results / "report.html",
 
 
 if run.is_demo:
@@ -153,3 +154,28 @@ rule evaluate:
     shell:
         "python3 -m pipeline evaluate --fits {input:q} --out {output:q} {params.options}"
         " > {log:q} 2>&1 || {{ cat {log:q} >&2; exit 1; }}"
+
+
+rule report:
+    input:
+        manifest=rules.index.output,
+        cache=rules.extract.output,
+        fits=rules.fit_lstm.output,
+        metrics=rules.evaluate.output,
+    output:
+        report(
+            run.results / "report.html",
+            caption="pipeline/workflow/report/results.rst",
+            category="Results",
+            labels={"what": "the whole run"},
+        ),
+    log:
+        run.results / "logs/report.log",
+    benchmark:
+        run.results / "benchmarks/report.tsv"
+    conda:
+        "pipeline/workflow/environment.yaml"
+    params:
+        folder=run.results,
+    shell:
+        "(python3 -m pipeline report {params.folder:q} --out {output:q}) 2>&1 | tee {log:q}"

@@ -108,8 +108,9 @@ class Settings:
             return
         table = headline(self._metrics)
         sys.stdout.write(
-            f"\n{table}\n\nResults are in {self.results}/: metrics.json has all numbers, fits/ the "
-            "models and predictions, features.h5 the features, logs/ what each step said.\n"
+            f"\n{table}\n\nResults are in {self.results}/: open report.html in a browser; "
+            "metrics.json has all numbers, fits/ the models and predictions, features.h5 the "
+            "features, logs/ what each step said.\n"
         )
 
 

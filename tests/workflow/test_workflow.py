@@ -18,7 +18,7 @@ import pytest
 from small_data import write_image
 from small_workflow import Finished, WorkFolder, write_images
 
-RULES = ("weights", "index", "split", "extract", "fit_lstm", "evaluate")
+RULES = ("weights", "index", "split", "extract", "fit_lstm", "evaluate", "report")
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_run_leaves_its_results_and_their_features_once(complete: Complete) ->
     metrics = json.loads((results / "metrics.json").read_text("utf-8"))
     assert metrics["images"] == 24
     assert {path.name for path in results.iterdir()} >= {
-        *("manifest.csv", "splits.csv", "features.h5", "fits", "metrics.json")
+        *("manifest.csv", "splits.csv", "features.h5", "fits", "metrics.json", "report.html")
     }
     (kept,) = results.glob("features.h5.shards/*/*")
     assert kept.samefile(results / "features.h5"), "the shards take space twice"
@@ -113,16 +113,17 @@ def test_each_rule_leaves_a_log_and_a_benchmark(rule: str, complete: Complete) -
 
 # What a change makes run again
 
-LATER = {"extract", "fit_lstm", "evaluate"}
+LAST = {"evaluate", "report"}
+LATER = {"extract", "fit_lstm", *LAST}
 
 
 @pytest.mark.parametrize(
     ("changes", "rules"),
     [
         ({}, set()),
-        ({"evaluate": {"note": "a {brace}, a 'quote'"}}, {"evaluate"}),
-        ({"fit": {"hidden": 128}}, {"fit_lstm", "evaluate"}),
-        ({"split": {"seed": 1}}, {"split", "fit_lstm", "evaluate"}),
+        ({"evaluate": {"note": "a {brace}, a 'quote'"}}, LAST),
+        ({"fit": {"hidden": 128}}, {"fit_lstm", *LAST}),
+        ({"split": {"seed": 1}}, {"split", "fit_lstm", *LAST}),
         ({"extract": {"stride": 16}}, LATER),
         ({"weights": {"random": 1}}, {"weights", *LATER}),
         ({"index": {"magnification": 100}}, {"index", "split", *LATER}),
@@ -145,6 +146,7 @@ def test_an_image_added_deep_in_the_folder_runs_everything_but_the_weights(
     assert rules_in(copied.snakemake("--dry-run")) == {"index", "split", *LATER}
 
 
+@pytest.mark.slow
 def test_another_hidden_size_is_fitted_from_the_same_features(copied: WorkFolder) -> None:
     features = copied.results / "features.h5"
     before = features.read_bytes(), features.stat().st_mtime_ns
@@ -155,7 +157,7 @@ def test_another_hidden_size_is_fitted_from_the_same_features(copied: WorkFolder
 
     done = copied.snakemake(fit={"hidden": 8})
     assert done.code == 0, done.text
-    assert rules_in(done) == {"fit_lstm", "evaluate"}
+    assert rules_in(done) == {"fit_lstm", *LAST}
     assert (features.read_bytes(), features.stat().st_mtime_ns) == before
     assert (copied.results / "metrics.json").read_bytes() != metrics
     record = json.loads((copied.results / "fits/fold0/fit.json").read_text("utf-8"))
@@ -198,6 +200,15 @@ def change_unnoticed(file: Path) -> None:
     content[-20] ^= 1
     file.write_bytes(content)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.slow
+def test_snakemakes_own_report_has_the_page(copied: WorkFolder) -> None:
+    done = copied.snakemake("--report", "snakemake.html")
+    assert done.code == 0, done.text
+    assert "Adding report.html" in done.text
+    page = (copied.path / "snakemake.html").read_text("utf-8")
+    assert "Everything about this run on one page" in page
 
 
 @pytest.mark.slow
