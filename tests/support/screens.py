@@ -1,0 +1,3 @@
+"""Sizes of screens, in pixels."""
+
+DESKTOP, PHONE = (1280, 900), (390, 844)
