@@ -1,0 +1,1 @@
+"""Check an installation, and say what to do about each fault."""
