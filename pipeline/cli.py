@@ -12,11 +12,13 @@ from typing import Any
 import click
 
 from pipeline import __version__
+from pipeline.app.command import app
+from pipeline.arguments import FAILURES, FILE, FOLDER, keep_inputs
 from pipeline.caches.commands import VERBS
-
-_FILE = click.Path(path_type=Path, dir_okay=False)
-_FOLDER = click.Path(path_type=Path, file_okay=False)
-_FAILURES = click.IntRange(min=0)
+from pipeline.completion import completion
+from pipeline.doctor.command import doctor
+from pipeline.prediction.command import predict
+from pipeline.report.command import report
 
 
 class _Group(click.Group):
@@ -80,6 +82,9 @@ def main(debug: bool) -> None:
       pipeline fit-lstm --cache features.h5 --splits splits.csv --out fits
       pipeline evaluate --fits fits --out metrics.json
       pipeline compare fits fits-hidden64
+      pipeline predict fits new-images --out predictions.csv --overlay overlays
+      pipeline report results/demo --out report.html
+      pipeline app --models results/demo
       pipeline cross-magnification --cache features.h5 --splits splits.csv --out crossed
 
     `snakemake --cores 8` runs them all.
@@ -87,12 +92,12 @@ def main(debug: bool) -> None:
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.INFO, format="%(message)s", stream=sys.stderr
     )
-    for noisy in ("PIL", "urllib3", "h5py"):
+    for noisy in ("PIL", "urllib3", "h5py", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 @main.command()
-@click.option("--out", required=True, type=_FOLDER, help="Folder to make.")
+@click.option("--out", required=True, type=FOLDER, help="Folder to make.")
 @click.option("--slides", default=12, show_default=True, help="Slides, half of them benign.")
 @click.option("--images", default=60, show_default=True, help="Images of all slides together.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the drawing.")
@@ -114,11 +119,11 @@ def demo(out: Path, slides: int, images: int, seed: int) -> None:
 
 @main.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=_FILE, help="Manifest to write, a CSV file.")
+@click.option("--out", required=True, type=FILE, help="Manifest to write, a CSV file.")
 @click.option("--magnification", type=int, help="Keep only this magnification, such as 100.")
 @click.option(
     "--allow-failures",
-    type=_FAILURES,
+    type=FAILURES,
     default=0,
     show_default=True,
     help="Files that may be left out for a fault before the exit code is 1.",
@@ -157,14 +162,9 @@ def _report_problems(listing: Path, lines: Sequence[str], most: int = 20) -> Non
         click.echo(f"  … and {len(lines) - most} more", err=True)
 
 
-def _keep_inputs(out: Path, *inputs: Path) -> None:
-    if out.resolve() in [path.resolve() for path in inputs]:
-        raise click.UsageError(f"{out}: is an input, which --out would replace: choose another")
-
-
 @main.command()
-@click.argument("manifest", type=_FILE)
-@click.option("--out", required=True, type=_FILE, help="Splits to write, a CSV file.")
+@click.argument("manifest", type=FILE)
+@click.option("--out", required=True, type=FILE, help="Splits to write, a CSV file.")
 @click.option("--folds", default=5, show_default=True, help="Parts that are tested in turn.")
 @click.option(
     "--group-by",
@@ -194,7 +194,7 @@ def _keep_inputs(out: Path, *inputs: Path) -> None:
     show_default=True,
     help="Part of the training images that is set aside for early stopping.",
 )
-@click.option("--official", type=_FOLDER, help="Read BreakHis's dsfold*.txt from this folder.")
+@click.option("--official", type=FOLDER, help="Read BreakHis's dsfold*.txt from this folder.")
 def split(
     manifest: Path,
     out: Path,
@@ -217,7 +217,7 @@ def split(
     from pipeline.splits.make import make_splits, read_official
     from pipeline.splits.table import write_splits
 
-    _keep_inputs(out, manifest)
+    keep_inputs(out, manifest)
     if official is not None and (repeats, stratify) != (1, "label"):
         raise click.UsageError(
             "--official takes the published folds: leave out --repeats and --stratify"
@@ -242,10 +242,10 @@ def split(
 
 
 @main.command()
-@click.argument("manifest", type=_FILE)
-@click.argument("splits", type=_FILE)
-@click.option("--cache", type=_FILE, help="Features of the images, to fit a quick classifier.")
-@click.option("--out", type=_FILE, help="Audit to write, a JSON file.")
+@click.argument("manifest", type=FILE)
+@click.argument("splits", type=FILE)
+@click.option("--cache", type=FILE, help="Features of the images, to fit a quick classifier.")
+@click.option("--out", type=FILE, help="Audit to write, a JSON file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the JSON instead of the text.")
 def audit(
     manifest: Path, splits: Path, cache: Path | None, out: Path | None, as_json: bool
@@ -263,7 +263,7 @@ def audit(
     from pipeline.progress import bar
 
     if out is not None:
-        _keep_inputs(out, manifest, splits, *([] if cache is None else [cache]))
+        keep_inputs(out, manifest, splits, *([] if cache is None else [cache]))
     found = audit_files(
         manifest, splits, cache, out, bar("reading", "images"), bar("comparing", "tiles")
     )
@@ -273,8 +273,8 @@ def audit(
 
 
 @main.command()
-@click.option("--out", required=True, type=_FILE, help="Weights to write, a safetensors file.")
-@click.option("--from", "from_file", type=_FILE, help="Take them from this file.")
+@click.option("--out", required=True, type=FILE, help="Weights to write, a safetensors file.")
+@click.option("--from", "from_file", type=FILE, help="Take them from this file.")
 @click.option(
     "--random", "random_seed", type=int, help="Make random weights of this seed, for tests only."
 )
@@ -300,9 +300,9 @@ def weights(out: Path, from_file: Path | None, random_seed: int | None) -> None:
 
 
 @main.command()
-@click.option("--manifest", required=True, type=_FILE, help="Manifest of `pipeline index`.")
-@click.option("--weights", required=True, type=_FILE, help="Weights of `pipeline weights`.")
-@click.option("--out", required=True, type=_FILE, help="Feature cache to write, an HDF5 file.")
+@click.option("--manifest", required=True, type=FILE, help="Manifest of `pipeline index`.")
+@click.option("--weights", required=True, type=FILE, help="Weights of `pipeline weights`.")
+@click.option("--out", required=True, type=FILE, help="Feature cache to write, an HDF5 file.")
 @click.option("--patch-size", default=224, show_default=True, help="Side of a patch, in pixels.")
 @click.option("--stride", default=224, show_default=True, help="Step between patches, in pixels.")
 @click.option(
@@ -360,7 +360,7 @@ def weights(out: Path, from_file: Path | None, random_seed: int | None) -> None:
 )
 @click.option(
     "--allow-failures",
-    type=_FAILURES,
+    type=FAILURES,
     default=0,
     show_default=True,
     help="Images that may be left out.",
@@ -396,7 +396,7 @@ def extract(
     from pipeline.extraction.recipe import PatchOptions, parse_names
     from pipeline.progress import bar
 
-    _keep_inputs(out, manifest, weights)
+    keep_inputs(out, manifest, weights)
     options = stage.ExtractOptions(
         patches=PatchOptions(
             patch_size, stride, edge, dtype, **parse_names(layers, pooling, views)
@@ -413,9 +413,9 @@ def extract(
 
 
 @main.command("fit-lstm")
-@click.option("--cache", required=True, type=_FILE, help="Features of `pipeline extract`.")
-@click.option("--splits", required=True, type=_FILE, help="Splits of `pipeline split`.")
-@click.option("--out", required=True, type=_FOLDER, help="Folder for models and predictions.")
+@click.option("--cache", required=True, type=FILE, help="Features of `pipeline extract`.")
+@click.option("--splits", required=True, type=FILE, help="Splits of `pipeline split`.")
+@click.option("--out", required=True, type=FOLDER, help="Folder for models and predictions.")
 @click.option("--fold", type=int, help="Fit this fold only.")
 @click.option(
     "--layers",
@@ -512,8 +512,8 @@ def fit_lstm(
 
 
 @main.command()
-@click.option("--fits", required=True, type=_FOLDER, help="Folder of `pipeline fit-lstm`.")
-@click.option("--out", required=True, type=_FILE, help="Metrics to write, a JSON file.")
+@click.option("--fits", required=True, type=FOLDER, help="Folder of `pipeline fit-lstm`.")
+@click.option("--out", required=True, type=FILE, help="Metrics to write, a JSON file.")
 @click.option("--note", default="", help="A line to keep with the numbers.")
 @click.option("--json", "as_json", is_flag=True, help="Print the JSON instead of the tables.")
 def evaluate(fits: Path, out: Path, note: str, as_json: bool) -> None:
@@ -532,7 +532,7 @@ def evaluate(fits: Path, out: Path, note: str, as_json: bool) -> None:
 @main.command()
 @click.argument("run_a")
 @click.argument("run_b")
-@click.option("--out", type=_FILE, help="JSON file to write as well.")
+@click.option("--out", type=FILE, help="JSON file to write as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print the JSON instead of the table.")
 def compare(run_a: str, run_b: str, out: Path | None, as_json: bool) -> None:
     """Compare RUN_A and RUN_B on the same test images, paired over patients.
@@ -550,10 +550,14 @@ def compare(run_a: str, run_b: str, out: Path | None, as_json: bool) -> None:
     click.echo(paired.to_json() if as_json else paired.to_text())
 
 
+for _verb in (predict, report, app):
+    main.add_command(_verb)
+
+
 @main.command("cross-magnification")
-@click.option("--cache", required=True, type=_FILE, help="Features of several magnifications.")
-@click.option("--splits", required=True, type=_FILE, help="Splits of `pipeline split`.")
-@click.option("--out", required=True, type=_FOLDER, help="Folder for the fits and matrix.json.")
+@click.option("--cache", required=True, type=FILE, help="Features of several magnifications.")
+@click.option("--splits", required=True, type=FILE, help="Splits of `pipeline split`.")
+@click.option("--out", required=True, type=FOLDER, help="Folder for the fits and matrix.json.")
 @click.option("--layers", help="Layers whose features are used, as for fit-lstm.")
 @click.option("--seed", default=0, show_default=True, help="Seed of everything random.")
 @click.option("--json", "as_json", is_flag=True, help="Print the JSON instead of the tables.")
@@ -578,6 +582,10 @@ def cross_magnification(
 @main.group(cls=_Group, commands=VERBS)
 def cache() -> None:
     """Look into feature caches, compare them, correct their labels, mend them."""
+
+
+for _verb in (doctor, completion):
+    main.add_command(_verb)
 
 
 def run() -> None:

@@ -10,7 +10,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"torch", "torchvision", "numpy", "h5py", "sklearn", "snakemake", "PIL", "safetensors"}
-GROUPS = {"pipeline.caches", "pipeline.caches.commands"}
+GROUPS = {
+    "pipeline.arguments",
+    "pipeline.completion",
+    *("pipeline.app", "pipeline.app.command"),
+    *("pipeline.caches", "pipeline.caches.commands"),
+    *("pipeline.doctor", "pipeline.doctor.command"),
+    *("pipeline.prediction", "pipeline.prediction.command"),
+    *("pipeline.report", "pipeline.report.command"),
+}
 CACHE_MAY_USE = {"numpy", "h5py", "cache"}
 
 
@@ -119,6 +127,12 @@ def test_imports_point_away_from_the_command_line(path):
         ("dataset", ["extraction", "fitting", "evaluation", "splits", "weights", "workflow"]),
         ("splits", ["extraction", "fitting", "evaluation", "weights", "demo", "workflow"]),
         ("weights", ["extraction", "fitting", "evaluation", "dataset", "splits", "workflow"]),
+        ("evaluation", ["prediction", "report", "app", "doctor"]),
+        ("fitting", ["prediction", "report", "app", "doctor"]),
+        ("extraction", ["prediction", "report", "app", "doctor"]),
+        ("prediction", ["evaluation", "report", "app", "splits", "demo", "workflow"]),
+        ("report", ["app", "splits", "demo", "workflow"]),
+        ("app", ["evaluation", "report", "splits", "demo", "workflow"]),
         ("caches", ["fitting", "evaluation", "splits", "demo", "workflow"]),
         ("demo", ["extraction", "fitting", "evaluation", "splits", "weights", "workflow"]),
     ],

@@ -76,6 +76,7 @@ def test_features_equal_plain_torchvision_image_by_image(study, weights_file):
         assert cache.coords(0).tolist() == [[0, 0], [32, 0], [0, 32], [32, 32]]
 
 
+@pytest.mark.slow
 def test_real_images_and_weights_equal_plain_torchvision(tmp_path, shared):
     files = sorted((shared / "data/BreaKHis_v1").rglob("*.png"))[::200]
     rows = [describe_image(file) for file in files]
