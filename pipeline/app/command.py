@@ -67,6 +67,7 @@ def app(
     options = AppOptions(
         most_bytes=max_megabytes << 20, most_pixels=max_megapixels * 1_000_000, **choices
     )
+    click.echo(f"loading the models of {models} …")
     service = Service.load(models, options)
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"http://{shown}:{bound.getsockname()[1]}/ is ready; Ctrl-C stops it")

@@ -20,8 +20,9 @@ def report(run: Path, out: Path) -> None:
     Example:
       pipeline report results/demo --out report.html
     """
+    from pipeline.progress import bar
     from pipeline.report import report as stage
 
     keep_inputs(out, *(run / name for name in ("metrics.json", "features.h5", "manifest.csv")))
-    stage.report(run, out)
+    stage.report(run, out, bar("reporting", "parts"))
     click.echo(f"{out}: open it in a browser")

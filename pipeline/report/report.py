@@ -1,7 +1,7 @@
 """The results of a run as one HTML file that needs nothing else."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from cache.files import publish
 from pipeline.evaluation.headline import heading
 from pipeline.evaluation.tables import shown as shown_measure
 from pipeline.fitting.sequences import Sequences
+from pipeline.progress import Progress, silent
 from pipeline.report import tables
 from pipeline.report.curves import (
     learning_figure,
@@ -39,29 +40,35 @@ class Drawn(NamedTuple):
     svg: str
 
 
-def report(folder: Path, out: Path) -> None:
+def report(folder: Path, out: Path, progress: Progress = silent) -> None:
     """Publish the report of a run: one HTML file without scripts or links to other files.
 
     Args:
         folder: with `fits/`, `metrics.json`, `features.h5`, and `manifest.csv` for the pictures.
         out: the HTML file.
+        progress: told of each of its three parts.
 
     Raises:
         UsageError: a file is missing, or belongs to another run.
         CacheError: the cache is damaged.
         PublishError: `out` cannot be written.
     """
-    run = read_run(folder)
-    try:
-        with mpl.rc_context(STYLE):
-            html = _render(run)
-    finally:
-        run.cache.close()
-    with publish(out) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    with progress(3, 0) as advance:
+        run = read_run(folder)
+        advance(1)
+        try:
+            with mpl.rc_context(STYLE):
+                figures = _figures(run)
+            advance(1)
+            html = _render(run, figures)
+        finally:
+            run.cache.close()
+        with publish(out) as temporary:
+            temporary.write_text(html, encoding="utf-8")
+        advance(1)
 
 
-def _render(run: RunFiles) -> str:
+def _render(run: RunFiles, figures: Mapping[str, Drawn]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -90,7 +97,7 @@ def _render(run: RunFiles) -> str:
         findings=list(_findings(run)),
         mistakes=surest_mistakes(run),
         wrong=len(set(scores.image_ids[~scores.right].tolist())),
-        figures=_figures(run),
+        figures=figures,
         digests=run.digests,
         version=version("patch-feature-pipeline"),
     )
