@@ -18,6 +18,11 @@ validate(config, "pipeline/workflow/config.schema.yaml")
 run = Settings(config)
 run.put_this_interpreter_first()
 
+
+scattergather:
+    extract=run.shards,
+
+
 # Options reach the rules through functions: Snakemake takes braces in plain strings for wildcards.
 
 
@@ -97,50 +102,125 @@ rule split:
         "(python3 -m pipeline split {input:q} --out {output:q} {params.options}) 2>&1 | tee {log:q}"
 
 
-rule extract:
-    input:
-        manifest=rules.index.output,
-        weights=rules.weights.output,
-    output:
-        run.results / "features.h5",
-    log:
-        run.results / "logs/extract.log",
-    benchmark:
-        run.results / "benchmarks/extract.tsv"
-    conda:
-        "pipeline/workflow/environment.yaml"
-    threads: 64
-    resources:
-        gpu=1,
-    params:
-        options=lambda wildcards: run.options("extract"),
-    shell:
-        "(python3 -m pipeline extract --manifest {input.manifest:q} --weights {input.weights:q}"
-        " --out {output:q} --threads {threads} {params.options}) 2>&1 | tee {log:q}"
+if run.shards == 1:
+
+    rule extract:
+        input:
+            manifest=rules.index.output,
+            weights=rules.weights.output,
+        output:
+            run.results / "features.h5",
+        log:
+            run.results / "logs/extract.log",
+        benchmark:
+            run.results / "benchmarks/extract.tsv"
+        conda:
+            "pipeline/workflow/environment.yaml"
+        threads: 64
+        resources:
+            gpu=1,
+        params:
+            options=lambda wildcards: run.options("extract"),
+        shell:
+            "(python3 -m pipeline extract --manifest {input.manifest:q} --weights {input.weights:q}"
+            " --out {output:q} --threads {threads} {params.options}) 2>&1 | tee {log:q}"
+
+else:
+
+    rule extract_shard:
+        input:
+            manifest=rules.index.output,
+            weights=rules.weights.output,
+        output:
+            run.results / "shards/{scatteritem}.h5",
+        log:
+            run.results / "logs/extract_shard/{scatteritem}.log",
+        benchmark:
+            run.results / "benchmarks/extract_shard/{scatteritem}.tsv"
+        retries: 2
+        conda:
+            "pipeline/workflow/environment.yaml"
+        threads: 64
+        resources:
+            gpu=1,
+            mem_mb=lambda wildcards, attempt: 4000 * attempt,
+            runtime=lambda wildcards, attempt: 240 * attempt,
+        params:
+            options=lambda wildcards: run.options("extract"),
+        shell:
+            "(python3 -m pipeline extract --manifest {input.manifest:q} --weights {input.weights:q}"
+            " --out {output:q} --shard {wildcards.scatteritem} --threads {threads} {params.options})"
+            " 2>&1 | tee {log:q}"
+
+    rule extract:
+        input:
+            gather.extract(str(run.results / "shards/{scatteritem}.h5")),
+        output:
+            run.results / "features.h5",
+        log:
+            run.results / "logs/extract.log",
+        benchmark:
+            run.results / "benchmarks/extract.tsv"
+        conda:
+            "pipeline/workflow/environment.yaml"
+        params:
+            failures=run.allowed_failures,
+        shell:
+            "(python3 -m pipeline cache merge {input:q} --out {output:q}"
+            " --allow-failures {params.failures}) 2>&1 | tee {log:q}"
 
 
-rule fit_lstm:
-    input:
-        cache=rules.extract.output,
-        splits=rules.split.output,
-    output:
-        directory(run.results / "fits"),
-    log:
-        run.results / "logs/fit_lstm.log",
-    benchmark:
-        run.results / "benchmarks/fit_lstm.tsv"
-    conda:
-        "pipeline/workflow/environment.yaml"
-    params:
-        options=lambda wildcards: run.options("fit"),
-    shell:
-        "(python3 -m pipeline fit-lstm --cache {input.cache:q} --splits {input.splits:q}"
-        " --out {output:q} {params.options}) 2>&1 | tee {log:q}"
+if run.fits_together:
+
+    rule fit_lstm:
+        input:
+            cache=rules.extract.output,
+            splits=rules.split.output,
+        output:
+            directory(run.results / "fits"),
+        log:
+            run.results / "logs/fit_lstm.log",
+        benchmark:
+            run.results / "benchmarks/fit_lstm.tsv"
+        conda:
+            "pipeline/workflow/environment.yaml"
+        params:
+            options=lambda wildcards: run.options("fit"),
+        shell:
+            "(python3 -m pipeline fit-lstm --cache {input.cache:q} --splits {input.splits:q}"
+            " --out {output:q} {params.options}) 2>&1 | tee {log:q}"
+
+else:
+
+    rule fit_fold:
+        input:
+            cache=rules.extract.output,
+            splits=rules.split.output,
+        output:
+            directory(run.results / "fits/fold{fold}"),
+        log:
+            run.results / "logs/fit_fold/{fold}.log",
+        benchmark:
+            run.results / "benchmarks/fit_fold/{fold}.tsv"
+        wildcard_constraints:
+            fold="[0-9]+",
+        retries: 2
+        conda:
+            "pipeline/workflow/environment.yaml"
+        resources:
+            mem_mb=lambda wildcards, attempt: 4000 * attempt,
+            runtime=lambda wildcards, attempt: 60 * attempt,
+        params:
+            folder=run.results / "fits",
+            options=lambda wildcards: run.options("fit"),
+        shell:
+            "(python3 -m pipeline fit-lstm --cache {input.cache:q} --splits {input.splits:q}"
+            " --out {params.folder:q} --fold {wildcards.fold} {params.options}) 2>&1 | tee {log:q}"
 
 
 rule evaluate:
     input:
-        rules.fit_lstm.output,
+        run.fits,
     output:
         run.results / "metrics.json",
     log:
@@ -150,9 +230,10 @@ rule evaluate:
     conda:
         "pipeline/workflow/environment.yaml"
     params:
+        folder=run.results / "fits",
         options=lambda wildcards: run.options("evaluate"),
     shell:
-        "python3 -m pipeline evaluate --fits {input:q} --out {output:q} {params.options}"
+        "python3 -m pipeline evaluate --fits {params.folder:q} --out {output:q} {params.options}"
         " > {log:q} 2>&1 || {{ cat {log:q} >&2; exit 1; }}"
 
 
@@ -160,7 +241,7 @@ rule report:
     input:
         manifest=rules.index.output,
         cache=rules.extract.output,
-        fits=rules.fit_lstm.output,
+        fits=run.fits,
         metrics=rules.evaluate.output,
     output:
         report(

@@ -9,13 +9,19 @@ from cache.schema import Recipe, ShardPlace
 from cache.writer import CacheWriter, write_cache
 
 
-def merge(shards: Sequence[Path], out: Path | str, provenance: Mapping[str, str]) -> None:
+def merge(
+    shards: Sequence[Path],
+    out: Path | str,
+    provenance: Mapping[str, str],
+    place: ShardPlace | None = None,
+) -> None:
     """Join all shards of one extraction, in the order of their places.
 
     Args:
         shards: the files, in any order.
         out: the cache to publish.
         provenance: that of the whole.
+        place: of the whole in a larger cache, if it is a shard itself.
 
     Raises:
         RecipeError: two shards were made by different recipes.
@@ -25,7 +31,7 @@ def merge(shards: Sequence[Path], out: Path | str, provenance: Mapping[str, str]
     ordered = _in_order(shards)
     with FeatureCache(ordered[0]) as first:
         recipe = first.recipe
-    with write_cache(out, recipe, provenance) as writer:
+    with write_cache(out, recipe, provenance, place) as writer:
         for path in ordered:
             _append(writer, path)
 

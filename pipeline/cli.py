@@ -366,6 +366,10 @@ def weights(out: Path, from_file: Path | None, random_seed: int | None) -> None:
     help="Images that may be left out.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an output made from something else.")
+@click.option(
+    "--shard",
+    help="Extract part I of N only, such as 3/20; `pipeline cache merge` joins all of them.",
+)
 def extract(
     manifest: Path,
     weights: Path,
@@ -383,6 +387,7 @@ def extract(
     threads: int | None,
     allow_failures: int,
     overwrite: bool,
+    shard: str | None,
 ) -> None:
     """Stage one: encode every image once and write its sequence of patch features.
 
@@ -393,6 +398,7 @@ def extract(
       pipeline extract --manifest manifest.csv --weights vgg16.safetensors --out features.h5
     """
     from pipeline.extraction import extract as stage
+    from pipeline.extraction.part import Part
     from pipeline.extraction.recipe import PatchOptions, parse_names
     from pipeline.progress import bar
 
@@ -407,6 +413,7 @@ def extract(
         threads=threads,
         allow_failures=allow_failures,
         overwrite=overwrite,
+        part=None if shard is None else Part.parse(shard),
     )
     result = stage.extract(manifest, weights, out, options, bar("encoding", "images"))
     click.echo(f"{out}: {result.summary()}")

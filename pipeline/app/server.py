@@ -27,6 +27,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PAGE = Path(__file__).parent / "page"
 _FILES = {"/": "index.html", "/app.js": "app.js", "/app.css": "app.css"}
 _MOST_WAITING = 16
+_DRAINED = 16
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -123,17 +124,21 @@ class _Answers:
 
 
 async def _body(request: Request, most: int) -> bytes | None:
-    """What was sent, or None if it is more than `most` bytes."""
-    stated = request.headers.get("content-length", "")
-    if stated.isdecimal() and int(stated) > most:
-        return None
+    """What was sent, or None if it is more than `most` bytes.
+
+    What is too much is read all the same, and forgotten: a browser that is answered while it
+    sends shows a broken connection, and not the answer. Without end, it is cut off.
+    """
     parts, total = [], 0
     async for part in request.stream():
         total += len(part)
-        if total > most:
+        if total > _DRAINED * most:
             return None
-        parts.append(part)
-    return b"".join(parts)
+        if total > most:
+            parts.clear()
+        else:
+            parts.append(part)
+    return b"".join(parts) if total <= most else None
 
 
 def _refusal(status: int, reason: str) -> Response:

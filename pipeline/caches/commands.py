@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.arguments import FILE
+from pipeline.arguments import FAILURES, FILE
 
 _FAULTS_SHOWN = 20
 
@@ -135,5 +135,31 @@ def repair(
     click.echo(f"{file}: {result.summary()}")
 
 
-VERBS = [info, verify, relabel, diff, repair]
+@click.command("merge")
+@click.argument("shards", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=FILE, help="Cache to write.")
+@click.option(
+    "--allow-failures",
+    type=FAILURES,
+    default=0,
+    show_default=True,
+    help="Images of all shards that may have no features.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+def merge_verb(shards: tuple[Path, ...], out: Path, allow_failures: int, overwrite: bool) -> None:
+    """Join all SHARDS of `pipeline extract --shard`, files or folders, into one cache.
+
+    It has the same features, byte for byte, as an extraction without shards.
+
+    \b
+    Example:
+      pipeline cache merge shards/ --out merged.h5
+    """
+    from pipeline.caches.merge import merge_shards
+
+    merged = merge_shards(shards, out, allow_failures, overwrite)
+    click.echo(f"{out}: {merged.summary()}")
+
+
+VERBS = [info, verify, merge_verb, relabel, diff, repair]
 """In the order of the help."""

@@ -3,16 +3,27 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cache import RELABELLED, CacheError, FeatureCache, ImageRow, Recipe, check
+from cache import RELABELLED, CacheError, FeatureCache, ImageRow, Recipe, ShardPlace, check
 from pipeline.errors import UsageError
 
 _NAMED = 3
 
 
 def check_existing(
-    out: Path, recipe: Recipe, rows: Sequence[ImageRow], allow_failures: int
+    out: Path,
+    recipe: Recipe,
+    rows: Sequence[ImageRow],
+    allow_failures: int,
+    place: ShardPlace | None = None,
 ) -> None:
     """Accept an output that is what would be made now, to the last value.
+
+    Args:
+        out: the output.
+        recipe: that is asked for.
+        rows: the images that are asked for.
+        allow_failures: images that may have no features.
+        place: in a larger cache.
 
     Raises:
         UsageError: it is damaged, or something else, with every difference.
@@ -21,6 +32,8 @@ def check_existing(
         check(out)
         with FeatureCache(out) as cache:
             differences = _differences(cache, recipe, rows, allow_failures)
+            if cache.shard != place:
+                differences.append(f"shard: {_named(place)}, {_named(cache.shard)}")
     except CacheError as error:
         raise UsageError(
             f"{error} (the output exists already: mend it with `pipeline cache repair`, choose "
@@ -31,6 +44,12 @@ def check_existing(
             f"{out}: exists and is not what was asked for (asked for, found): "
             f"{'; '.join(differences)}: choose another --out, or give --overwrite"
         )
+
+
+def _named(place: ShardPlace | None) -> str:
+    if place is None:
+        return "a whole cache"
+    return f"{place.number + 1}/{place.total} of the images {place.plan[:8]}…"
 
 
 def _differences(

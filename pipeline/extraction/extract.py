@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from cache import Failure, FeatureCache, ImageRow, Recipe, merge
+from cache import Failure, FeatureCache, ImageRow, Recipe, ShardPlace, merge
 from pipeline.dataset.manifest import read_manifest
 from pipeline.errors import PipelineError
 from pipeline.extraction.encoding import STOPPING, Encoding, clamp_threads
@@ -17,6 +17,7 @@ from pipeline.extraction.engines.encoder import Encoder
 from pipeline.extraction.existing import check_existing
 from pipeline.extraction.known import KnownFeatures
 from pipeline.extraction.lock import locked
+from pipeline.extraction.part import Part
 from pipeline.extraction.recipe import PatchOptions, vgg16_recipe
 from pipeline.extraction.shards import Shard, ShardFolder
 from pipeline.interrupts import watch_signals
@@ -43,6 +44,7 @@ class ExtractOptions:
         allow_failures: images that may be missing from the cache.
         overwrite: replace an output that was made from something else.
         images_per_shard: images in a shard; None takes `IMAGES_PER_SHARD`.
+        part: of the manifest, to be merged with the others later; None is all of it.
     """
 
     patches: PatchOptions = field(default_factory=PatchOptions)
@@ -53,6 +55,7 @@ class ExtractOptions:
     allow_failures: int = 0
     overwrite: bool = False
     images_per_shard: int | None = None
+    part: Part | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,11 @@ def extract(
     weights = load_weights(weights_file)
     recipe = vgg16_recipe(options.patches, weights.name, weights.sha256, backend.precision)
     folder = ShardFolder(out, recipe)
-    job = _Job(out, rows, recipe, folder, options)
+    place = None
+    if options.part is not None:
+        place = options.part.place(rows)
+        rows = list(options.part.rows(rows, options.patches))
+    job = _Job(out, rows, recipe, folder, options, place)
     if folder.is_tidy() and job.is_done_already():
         return job.result()
     with locked(out, folder.root), watch_signals(STOPPING) as interruption:
@@ -165,12 +172,13 @@ class _Job:
     recipe: Recipe
     folder: ShardFolder
     options: ExtractOptions
+    place: ShardPlace | None
 
     def is_done_already(self) -> bool:
         """Whether the output exists and is what is asked for; another one is refused."""
         if not self.out.exists() or self.options.overwrite:
             return False
-        check_existing(self.out, self.recipe, self.rows, self.options.allow_failures)
+        check_existing(self.out, self.recipe, self.rows, self.options.allow_failures, self.place)
         log.info("%s: already complete", self.out)
         return True
 
@@ -193,7 +201,7 @@ class _Job:
         total = len(self.rows)
         if len(failures) == total or len(failures) > self.options.allow_failures:
             raise PipelineError(_failure_message(listing, failures, total))
-        merge([shard.path for shard in shards], self.out, made)
+        merge([shard.path for shard in shards], self.out, made, self.place)
         return failures
 
     def result(self, encoded: int = 0, seconds: float = 0.0) -> ExtractResult:

@@ -152,8 +152,8 @@ def _map(run: RunFiles) -> tuple[Figure, str]:
     if len(chosen) > MOST_IMAGES:
         chosen = np.sort(np.random.default_rng(0).choice(chosen, MOST_IMAGES, replace=False))
     rows = [run.rows[i] for i in chosen]
-    unit = "patient" if all(row.case for row in rows) else "slide"
-    groups = [row.case if unit == "patient" else row.slide for row in rows]
+    unit = "slide" if all(row.slide for row in rows) else "patient"
+    groups = [row.slide if unit == "slide" else row.case for row in rows]
     labels = [getattr(row, record.target) for row in rows]
     wrong = _mostly_wrong(run)[chosen]
     caption = (

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.evaluation.headline import headline
+from pipeline.splits.official import FOLDS as OFFICIAL_FOLDS
 from pipeline.tables import read_table
 
 _DEMO = "demo"
@@ -26,6 +27,9 @@ class Settings:
         dataset: the data set.
         results: folder of everything that is made from it.
         weights: file of the encoder's weights.
+        shards: jobs that extract together.
+        fits_together: whether one job fits all folds.
+        allowed_failures: images that may have no features.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -36,8 +40,21 @@ class Settings:
         seed = config["weights"].get("random")
         kind = "imagenet" if seed is None else f"random_{seed}"
         self.weights = Path("resources") / f"vgg16_{kind}.safetensors"
+        scatter = config["scatter"]
+        self.shards: int = scatter["shards"]
+        self.fits_together = not scatter["folds"]
+        self.allowed_failures: int = config["extract"]["allow_failures"]
         self._metrics = self.results / "metrics.json"
         self._metrics_before = _state(self._metrics)
+
+    @property
+    def fits(self) -> list[Path]:
+        """The folder of the fits, or that of each fold where each has a job of its own."""
+        if self.fits_together:
+            return [self.results / "fits"]
+        split = self._config["split"]
+        folds = OFFICIAL_FOLDS if split["official"] else split["folds"] * split["repeats"]
+        return [self.results / "fits" / f"fold{number}" for number in range(folds)]
 
     def _name(self) -> str:
         dataset = self.dataset.resolve()

@@ -120,18 +120,9 @@ def test_all_examples_run_one_after_another(shared, tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     for words in [*(example_of(command) for _, command in COMMANDS.values()), *overview()]:
-        if words[0] == "compare":  # with another fit, which the example takes to be there
-            fit = example_of(main.commands["fit-lstm"])
-            run(*fit[: fit.index("--out")], "--out", words[2], "--hidden", "64")
-        if words[0] == "predict":
-            Path("new-images").mkdir(exist_ok=True)
-            shutil.copy(next(Path("demo").rglob("*.png")), "new-images")
-        if words[0] == "report":  # of a folder of the workflow
-            Path("results/demo").mkdir(parents=True, exist_ok=True)
-            for name in ("fits", "metrics.json", "features.h5", "manifest.csv"):
-                link = Path("results/demo") / name
-                link.unlink(missing_ok=True)
-                link.symlink_to(Path(name).resolve())
+        for start, prepare in PREPARED.items():
+            if " ".join(words).startswith(start):
+                prepare(words)
         if words[0] == "app":  # it serves until it is stopped
             with running_app(*words[1:]) as address:
                 image = next(Path("demo").rglob("*.png"))
@@ -141,6 +132,40 @@ def test_all_examples_run_one_after_another(shared, tmp_path, monkeypatch):
             assert "expected two or more, all known" in refused.stderr
         else:
             run(*words)
+
+
+def another_fit(words):
+    fit = example_of(main.commands["fit-lstm"])
+    run(*fit[: fit.index("--out")], "--out", words[2], "--hidden", "64")
+
+
+def shards(words):
+    made_of = ["--manifest", "manifest.csv", "--weights", "vgg16.safetensors"]
+    for number in (1, 2):
+        place = ["--out", f"shards/{number}.h5", "--shard", f"{number}/2"]
+        run("extract", *made_of, *place, "--layers", "conv1_2")
+
+
+def new_images(words):
+    Path("new-images").mkdir(exist_ok=True)
+    shutil.copy(next(Path("demo").rglob("*.png")), "new-images")
+
+
+def folder_of_the_workflow(words):
+    Path("results/demo").mkdir(parents=True, exist_ok=True)
+    for name in ("fits", "metrics.json", "features.h5", "manifest.csv"):
+        link = Path("results/demo") / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path(name).resolve())
+
+
+PREPARED = {
+    "compare": another_fit,
+    "cache merge": shards,
+    "predict": new_images,
+    "report": folder_of_the_workflow,
+}
+"""What an example takes to be there."""
 
 
 def make_images(folder):

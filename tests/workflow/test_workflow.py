@@ -18,6 +18,8 @@ import pytest
 from small_data import write_image
 from small_workflow import Finished, WorkFolder, write_images
 
+from cache import FeatureCache
+
 RULES = ("weights", "index", "split", "extract", "fit_lstm", "evaluate", "report")
 
 
@@ -200,6 +202,27 @@ def change_unnoticed(file: Path) -> None:
     content[-20] ^= 1
     file.write_bytes(content)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.slow
+def test_jobs_for_shards_and_folds_give_what_one_job_for_each_gives(
+    complete: Complete, fresh: WorkFolder
+) -> None:
+    done = fresh.snakemake(scatter={"shards": 3, "folds": True})
+    assert done.code == 0, done.text
+    assert done.text.count("localrule extract_shard:") + done.text.count("rule extract_shard:") >= 3
+    digests = ("features_sha256", "index_sha256", "digests_sha256", "manifest_sha256")
+    with (
+        FeatureCache(complete.folder.results / "features.h5") as one,
+        FeatureCache(fresh.results / "features.h5") as three,
+    ):
+        for name in digests:
+            assert one.attributes[name] == three.attributes[name]
+    for fold in range(3):
+        name = f"fits/fold{fold}/predictions.csv"
+        assert (complete.folder.results / name).read_bytes() == (fresh.results / name).read_bytes()
+    again = fresh.snakemake("--dry-run", scatter={"shards": 3, "folds": True})
+    assert rules_in(again) == set()
 
 
 @pytest.mark.slow
