@@ -129,7 +129,8 @@ async def _body(request: Request, most: int) -> bytes | None:
     What is too much is read all the same, and forgotten: a browser that is answered while it
     sends shows a broken connection, and not the answer. Without end, it is cut off.
     """
-    parts, total = [], 0
+    parts: list[bytes] = []
+    total = 0
     async for part in request.stream():
         total += len(part)
         if total > _DRAINED * most:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from pipeline.arguments import FAILURES, FILE
+from pipeline.exchange.commands import export_cache, import_cache
 
 _FAULTS_SHOWN = 20
 
@@ -161,5 +162,5 @@ def merge_verb(shards: tuple[Path, ...], out: Path, allow_failures: int, overwri
     click.echo(f"{out}: {merged.summary()}")
 
 
-VERBS = [info, verify, merge_verb, relabel, diff, repair]
+VERBS = [info, verify, merge_verb, relabel, diff, repair, export_cache, import_cache]
 """In the order of the help."""

@@ -16,6 +16,7 @@ GROUPS = {
     *("pipeline.app", "pipeline.app.command"),
     *("pipeline.caches", "pipeline.caches.commands"),
     *("pipeline.doctor", "pipeline.doctor.command"),
+    *("pipeline.exchange", "pipeline.exchange.commands"),
     *("pipeline.prediction", "pipeline.prediction.command"),
     *("pipeline.report", "pipeline.report.command"),
 }
@@ -133,6 +134,7 @@ def test_imports_point_away_from_the_command_line(path):
         ("prediction", ["evaluation", "report", "app", "splits", "demo", "workflow"]),
         ("report", ["app", "splits", "demo", "workflow"]),
         ("app", ["evaluation", "report", "splits", "demo", "workflow"]),
+        ("exchange", ["extraction", "fitting", "evaluation", "splits", "weights", "workflow"]),
         ("caches", ["fitting", "evaluation", "splits", "demo", "workflow"]),
         ("demo", ["extraction", "fitting", "evaluation", "splits", "weights", "workflow"]),
     ],

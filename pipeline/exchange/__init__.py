@@ -1,0 +1,1 @@
+"""Feature caches to and from the files of other tools."""
