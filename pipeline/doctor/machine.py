@@ -97,7 +97,7 @@ def _missed_gpu(found: str, built_for: str | None) -> Finding:
     """
     if built_for is None:
         command = pip_install(required("torch"), options=ANEW)
-        advice = f"this torch is for the CPU only: {command}, from an index with CUDA builds"
+        advice = f"this torch is for the CPU only: {command}, from an index that has CUDA builds"
         return Finding("GPU", FAULT, found, advice)
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         advice = "CUDA_VISIBLE_DEVICES hides it: unset that, unless it is meant"
