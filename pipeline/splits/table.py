@@ -236,7 +236,8 @@ def _read_roles(path: Path) -> tuple[str, list[dict[str, str]], list[int]]:
             "expected 0, 1, 2 and so on without gaps"
         )
     numbers = [repeats[fold] for fold in range(len(table))]
-    if numbers != sorted(numbers) or set(numbers) != set(range(numbers[-1] + 1)):
+    distinct = sorted(set(numbers))
+    if numbers != sorted(numbers) or distinct != list(range(len(distinct))):
         raise UsageError(
             f"{path}: the repeats of the folds are {some([str(number) for number in numbers])}, "
             "expected 0, then 1 and so on without gaps, as folds are numbered through"

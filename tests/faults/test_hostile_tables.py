@@ -107,6 +107,20 @@ def test_a_hostile_table_is_refused_at_once_and_in_little_memory(tmp_path, kind,
     assert message.isprintable()
 
 
+@pytest.mark.parametrize("column", ["fold", "repeat"])
+def test_a_number_of_many_digits_takes_no_memory(tmp_path, column):
+    row = {"image_id": "a", "fold": "0", "role": "test", "group_by": "case", "repeat": "0"}
+    row[column] = "9" * 17
+    path = tmp_path / "splits.csv"
+    path.write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+    tracemalloc.start()
+    with pytest.raises(UsageError, match=f"{column}s.* (are|of the folds are) 9{{17}}, expected 0"):
+        read_splits(path, [ROW])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
 def test_more_lines_than_any_table_has_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "MAX_LINES", 100)
     path = tmp_path / "table.csv"

@@ -45,6 +45,7 @@ def run(code):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_torchvision_imports_and_its_vgg16_has_the_layers_of_the_weights():
     schemas, layers = json.loads(run(USE))
     arguments = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
@@ -52,6 +53,7 @@ def test_torchvision_imports_and_its_vgg16_has_the_layers_of_the_weights():
     assert list(layers.items()) == [(name, list(shape)) for name, shape in LAYERS.items()]
 
 
+@pytest.mark.slow
 def test_an_operator_that_exists_is_not_defined_again():
     run(PRESENT)
 

@@ -306,6 +306,7 @@ class TestPublished:
             assert 6 <= the(audit(rows, one), "case_in_test_and_train").count <= 8
 
 
+@pytest.mark.slow
 def test_the_shared_images_are_all_different(shared, tmp_path):
     rows = []
     for file in sorted((shared / "data" / "BreaKHis_v1").rglob("*.png")):

@@ -63,6 +63,7 @@ def study(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_features_equal_plain_torchvision_image_by_image(study, weights_file):
     result = extract(study / "manifest.csv", weights_file, study / "f.h5", options())
     assert (result.images, result.patches, result.encoded) == (8, 32, 8)
@@ -288,6 +289,7 @@ def test_after_its_output_is_deleted_a_run_encodes_only_what_is_new(study, weigh
         assert cache.images["image_id"].tolist()[3] == "new"
 
 
+@pytest.mark.slow
 def test_features_of_another_recipe_are_never_taken_over(study, weights_file, counting):
     extract(study / "manifest.csv", weights_file, study / "f.h5", options())
     (study / "f.h5").unlink()
@@ -297,6 +299,7 @@ def test_features_of_another_recipe_are_never_taken_over(study, weights_file, co
     assert counting.encoded == 8 * 6
 
 
+@pytest.mark.slow
 def test_a_finished_run_leaves_the_unfinished_shards_of_another_recipe(
     study, weights_file, counting
 ):
@@ -314,6 +317,7 @@ def test_a_finished_run_leaves_the_unfinished_shards_of_another_recipe(
     assert kept.samefile(study / "f.h5"), "an output that was replaced still takes space"
 
 
+@pytest.mark.slow
 def test_a_file_system_without_hard_links_keeps_the_shards(
     study, weights_file, counting, monkeypatch
 ):
@@ -350,6 +354,7 @@ def test_an_output_that_is_damaged_is_not_taken_for_done(study, weights_file):
     check(study / "f.h5")
 
 
+@pytest.mark.slow
 def test_a_shard_of_another_recipe_in_the_folder_is_not_used(study, weights_file, counting):
     pad = options(patches=PatchOptions(32, 32, "pad", "float32"))
     extract(study / "manifest.csv", weights_file, study / "other.h5", pad)
@@ -426,6 +431,7 @@ def test_an_output_that_cannot_be_written_is_named(study, weights_file):
         extract(study / "manifest.csv", weights_file, out, options())
 
 
+@pytest.mark.slow
 def test_float16_stores_what_float32_computes(study, weights_file):
     extract(study / "manifest.csv", weights_file, study / "a.h5", options())
     half = options(patches=PatchOptions(32, 32, "drop", "float16"))

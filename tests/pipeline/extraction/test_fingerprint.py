@@ -51,6 +51,7 @@ def test_no_option_of_an_extraction_is_forgotten():
         "allow_failures",
         "overwrite",
         "images_per_shard",
+        "part",
     }
     names = {field.name for field in dataclasses.fields(ExtractOptions)}
     assert names == in_recipe | changes_nothing

@@ -65,6 +65,7 @@ def test_a_turned_image_has_as_many_patches(width, height, side, stride, edge):
     assert len(upright) == len(turned)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edge", ["drop", "pad"])
 def test_each_view_has_the_features_of_an_image_so_turned(tmp_path, weights_file, edge):
     rows = write_study(tmp_path, images=2, width=70, height=104)

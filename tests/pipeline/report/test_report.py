@@ -125,6 +125,7 @@ def test_metrics_of_other_fits_are_refused(copied, tmp_path):
     assert not (tmp_path / "r.html").exists()
 
 
+@pytest.mark.slow
 def test_features_of_other_images_are_refused(copied, weights_file, tmp_path):
     patches = PatchOptions(patch_size=PATCH, stride=16, layers=("conv2_2",))
     other = make_run(tmp_path / "other", weights_file, patches=patches, companions=False)
