@@ -5,7 +5,8 @@ from pathlib import Path
 
 from cache.errors import CacheError, RecipeError
 from cache.reader import FeatureCache
-from cache.schema import Recipe, ShardPlace
+from cache.schema import TEXT_COLUMNS, Recipe, ShardPlace
+from cache.table import Widths
 from cache.writer import CacheWriter, write_cache
 
 
@@ -31,9 +32,19 @@ def merge(
     ordered = _in_order(shards)
     with FeatureCache(ordered[0]) as first:
         recipe = first.recipe
-    with write_cache(out, recipe, provenance, place) as writer:
+    with write_cache(out, recipe, provenance, place, _widths(ordered)) as writer:
         for path in ordered:
             _append(writer, path)
+
+
+def _widths(shards: Sequence[Path]) -> Widths:
+    """Bytes of the longest text of each column in all shards."""
+    widths = dict.fromkeys(TEXT_COLUMNS, 1)
+    for path in shards:
+        with FeatureCache(path) as shard:
+            for name in TEXT_COLUMNS:
+                widths[name] = max(widths[name], shard.text_width(name))
+    return widths
 
 
 def _append(writer: CacheWriter, path: Path) -> None:

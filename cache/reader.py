@@ -220,6 +220,23 @@ class FeatureCache:
             columns[name] = decode_text(values, where) if name in TEXT_COLUMNS else values
         return ImageTable(columns)
 
+    def text_width(self, column: str) -> int:
+        """Bytes that each text of a column of the image table takes in the file."""
+        return int(self._datasets[f"images/{column}"].dtype.itemsize)
+
+    def image_rows(self, start: int, stop: int) -> list[ImageRow]:
+        """Rows `start` to `stop` of the image table, without reading the others."""
+        lists = (self.image_column(name, start, stop) for name in ImageRow._fields)
+        return [ImageRow(*values) for values in zip(*lists, strict=True)]
+
+    def image_column(self, name: str, start: int, stop: int) -> list[Any]:
+        """Rows `start` to `stop` of a column of the image table."""
+        values = self._read(f"images/{name}", slice(start, stop))
+        if name in TEXT_COLUMNS:
+            values = decode_text(values, f"{self.path}: images/{name}")
+        found: list[Any] = values.tolist()
+        return found
+
     @property
     def has_statistics(self) -> bool:
         """Whether the cache declares statistics of its images."""
@@ -301,6 +318,14 @@ class FeatureCache:
             CacheDamagedError: a checksum in it is wrong.
         """
         return self._read(name)
+
+    def part(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows `start` to `stop` of a dataset of the format, as they are in the file.
+
+        Raises:
+            CacheDamagedError: a checksum in them is wrong.
+        """
+        return self._read(name, slice(start, stop))
 
     def unchecked(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Rows `start` to `stop` of a dataset as they are in the file, right or not.

@@ -1,7 +1,7 @@
 """The image table: its columns as arrays, their HDF5 form and their digest."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +12,9 @@ from cache.errors import CacheDamagedError, UnknownImageError
 from cache.schema import NUMBER_COLUMNS, ImageRow
 
 NUMBER_DTYPE = np.dtype("<i4")
+
+Widths = Mapping[str, int]
+"""Bytes of the longest text of each text column, at least 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +68,21 @@ class ImageTable:
 
     def sha256(self) -> str:
         """The `manifest_sha256` of FORMAT.md: every column's name and values, a line each."""
-        digest = hashlib.sha256()
-        for name in ImageRow._fields:
-            lines = [name, *map(str, self.columns[name].tolist()), ""]
-            digest.update("\n".join(lines).encode())
-        return digest.hexdigest()
+        return table_sha256(lambda name: [self.columns[name].tolist()])
+
+
+def table_sha256(blocks: Callable[[str], Iterable[Iterable[object]]]) -> str:
+    """The `manifest_sha256` of FORMAT.md, of a table that is given block by block.
+
+    Args:
+        blocks: gives the values of a column, some at a time.
+    """
+    digest = hashlib.sha256()
+    for name in ImageRow._fields:
+        digest.update(f"{name}\n".encode())
+        for values in blocks(name):
+            digest.update("".join(f"{value}\n" for value in values).encode())
+    return digest.hexdigest()
 
 
 def encode_text(values: Sequence[str]) -> NDArray[np.bytes_]:

@@ -1,19 +1,23 @@
 """Check every value of a cache against what the cache declares."""
 
 import hashlib
+from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cache.errors import CacheDamagedError, CacheError, printable
 from cache.file_seal import SEAL_BROKEN, file_seal_fits
-from cache.proof import damaged_statistics, stored_statistics
+from cache.proof import BLOCK_IMAGES, damaged_statistics, stored_statistics
 from cache.reader import FeatureCache
 from cache.schema import check_row
 from cache.sequences import BLOCK_ROWS, damaged_images
-from cache.statistics import ATTRIBUTE, GROUP, joint_digest
+from cache.statistics import ATTRIBUTE, GROUP
+from cache.table import table_sha256
+from cache.table_writer import has_twice, id_hash
 
 
 def verify(path: Path | str) -> list[str]:
@@ -92,36 +96,69 @@ def _check_sequences(cache: FeatureCache) -> list[str]:
 
 
 def _check_statistics(cache: FeatureCache) -> list[str]:
-    statistics = stored_statistics(cache)
-    if statistics is None:
+    if not cache.has_statistics:
         return []
-    names = cache.images["image_id"]
-    lines = [f"image {names[i]}: its statistics make no sense" for i in statistics.unusable()]
-    for name in ("colour", "perceptual_hash", "pixels_sha256", "digests"):
-        try:
-            values = cache.dataset(f"{GROUP}/{name}")
-        except CacheError:
-            lines.append(f"{GROUP}/{name}: a checksum is wrong")
-            continue
-        if name == "digests":
-            lines += _compare(f"{GROUP}/digests", cache, ATTRIBUTE, joint_digest(values.tolist()))
+    lines, broken, joint = [], set(), hashlib.sha256()
+    for start in range(0, len(cache), BLOCK_IMAGES):
+        stop = min(start + BLOCK_IMAGES, len(cache))
+        broken |= {name for name in _STATISTICS if not _readable(cache, name, start, stop)}
+        found = stored_statistics(cache, start, stop)
+        unusable = [] if found is None else found.unusable()
+        if unusable:
+            names = cache.image_column("image_id", start, stop)
+            lines += [f"image {names[i]}: its statistics make no sense" for i in unusable]
+        if _DIGESTS not in broken:
+            joint.update(cache.part(_DIGESTS, start, stop).tobytes())
+    lines += [f"{name}: a checksum is wrong" for name in sorted(broken)]
+    if _DIGESTS not in broken:
+        lines += _compare(_DIGESTS, cache, ATTRIBUTE, joint.hexdigest())
     try:
         damaged = damaged_statistics(cache)
     except CacheError as error:
         return [*lines, str(error)]
+    names = cache.images["image_id"].tolist() if damaged else []
     return lines + [f"image {names[i]}: its statistics are not those written" for i in damaged]
 
 
+_DIGESTS = f"{GROUP}/digests"
+_STATISTICS = (
+    *(f"{GROUP}/{name}" for name in ("colour", "perceptual_hash", "pixels_sha256")),
+    _DIGESTS,
+)
+
+
+def _readable(cache: FeatureCache, name: str, start: int, stop: int) -> bool:
+    try:
+        cache.part(name, start, stop)
+    except CacheError:
+        return False
+    return True
+
+
 def _check_images(cache: FeatureCache) -> list[str]:
-    lines = _compare("images", cache, "manifest_sha256", cache.images.sha256())
-    for i, row in enumerate(cache.images.rows()):
-        try:
-            check_row(row, f"images, row {i}")
-        except CacheError as error:
-            lines.append(str(error))
+    lines = _compare("images", cache, "manifest_sha256", table_sha256(_blocks_of(cache)))
+    hashes = array("Q", [id_hash(failure.image_id) for failure in cache.failures])
+    for start in range(0, len(cache), BLOCK_IMAGES):
+        rows = cache.image_rows(start, min(start + BLOCK_IMAGES, len(cache)))
+        for i, row in enumerate(rows, start):
+            try:
+                check_row(row, f"images, row {i}")
+            except CacheError as error:
+                lines.append(str(error))
+        hashes.extend(id_hash(row.image_id) for row in rows)
+    if not has_twice(hashes):
+        return lines
     ids = [*cache.images["image_id"], *(failure.image_id for failure in cache.failures)]
     twice = [image_id for image_id, count in Counter(ids).items() if count > 1]
     return lines + [f"images: id {image_id} appears more than once" for image_id in twice]
+
+
+def _blocks_of(cache: FeatureCache) -> Callable[[str], Iterator[list[Any]]]:
+    def blocks(name: str) -> Iterator[list[Any]]:
+        for start in range(0, len(cache), BLOCK_IMAGES):
+            yield cache.image_column(name, start, min(start + BLOCK_IMAGES, len(cache)))
+
+    return blocks
 
 
 _CHECKS = (

@@ -1,6 +1,6 @@
 """Write a cache or a shard of one, image by image, and publish it whole."""
 
-import hashlib
+from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +26,6 @@ from cache.layout import (
 from cache.schema import (
     FORMAT_NAME,
     FORMAT_VERSION,
-    TEXT_COLUMNS,
     Failure,
     ImageRow,
     Recipe,
@@ -36,12 +35,17 @@ from cache.schema import (
 )
 from cache.statistics import (
     ATTRIBUTE,
+    COLOUR_DTYPE,
+    COLOUR_NAMES,
     GROUP,
+    HASH_BYTES,
+    HASH_DTYPE,
     ImageStatistics,
     Statistics,
     check_statistics,
 )
-from cache.table import ImageTable, encode_text
+from cache.table import Widths
+from cache.table_writer import HeldTable, StreamedTable
 from cache.verify import check
 
 
@@ -51,6 +55,7 @@ def write_cache(
     recipe: Recipe,
     provenance: Mapping[str, str],
     shard: ShardPlace | None = None,
+    widths: Widths | None = None,
 ) -> Iterator["CacheWriter"]:
     """Write a cache, which appears at `path` complete and verified, or not at all.
 
@@ -59,6 +64,8 @@ def write_cache(
         recipe: how the features were made.
         provenance: where and when they were made; it does not enter the fingerprint.
         shard: the place in a larger cache, if the file is a shard.
+        widths: bytes of the longest text of each column of the image table, if they are known
+            before: then memory does not grow with the number of images.
 
     Yields:
         The writer to append images to.
@@ -79,7 +86,7 @@ def write_cache(
                 userblock_size=BLOCK_BYTES,
             ) as file,
         ):
-            writer = CacheWriter(file, recipe, disk)
+            writer = CacheWriter(file, recipe, disk, widths)
             yield writer
             writer.finish(provenance, shard)
         write_file_seal(temporary)
@@ -89,17 +96,18 @@ def write_cache(
 class CacheWriter:
     """Appends images to an open file; made by `write_cache`."""
 
-    def __init__(self, file: h5py.File, recipe: Recipe, disk: Disk) -> None:
+    def __init__(
+        self, file: h5py.File, recipe: Recipe, disk: Disk, widths: Widths | None = None
+    ) -> None:
         self._file, self._recipe, self._disk = file, recipe, disk
         dtype = np.dtype(recipe.dtype).newbyteorder("<")
         self._features = GrowingDataset(file, "features", (recipe.feature_dim,), dtype)
         self._coords = GrowingDataset(file, "coords", (2,), COORD_DTYPE)
-        self._lengths: list[int] = []
-        self._digests: list[bytes] = []
-        self._rows: list[ImageRow] = []
-        self._ids: set[str] = set()
+        self._digests = GrowingDataset(file, "digests", (), _DIGEST)
+        self._lengths = array("q")
+        self._table = HeldTable() if widths is None else StreamedTable(file, widths)
         self._failures: list[Failure] = []
-        self._statistics: list[ImageStatistics] = []
+        self._statistics: StatisticsWriter | None = None
 
     def append(
         self,
@@ -124,7 +132,7 @@ class CacheWriter:
                 `PublishError`.
         """
         self._disk.raise_error()
-        self._take_id(row.image_id)
+        self._table.take_id(row.image_id)
         check_row(row, f"image {row.image_id}")
         dim = self._recipe.feature_dim
         if features.ndim != 2 or features.shape[1] != dim or len(features) == 0:
@@ -140,24 +148,21 @@ class CacheWriter:
         self._features.append(stored)
         self._coords.append(placed)
         self._lengths.append(len(features))
-        self._digests.append(sequence_digest(stored, placed))
-        self._rows.append(row)
+        self._digests.append(np.array([sequence_digest(stored, placed)], _DIGEST))
+        self._table.append(row)
 
     def _take_statistics(self, image_id: str, statistics: ImageStatistics | None) -> None:
-        if self._rows and (statistics is None) == bool(self._statistics):
+        if self._lengths and (statistics is None) == (self._statistics is not None):
             raise CacheError(f"{image_id}: statistics must be given for all images or for none")
         if statistics is not None:
-            self._statistics.append(check_statistics(statistics, f"image {image_id}"))
+            checked = check_statistics(statistics, f"image {image_id}")
+            self._statistics = self._statistics or StatisticsWriter(self._file)
+            self._statistics.append(checked)
 
     def fail(self, failure: Failure) -> None:
         """Record an image that has no features."""
-        self._take_id(failure.image_id)
+        self._table.take_id(failure.image_id)
         self._failures.append(failure)
-
-    def _take_id(self, image_id: str) -> None:
-        if image_id in self._ids:
-            raise CacheError(f"image {image_id} was already written: ids must be unique")
-        self._ids.add(image_id)
 
     def _stored(self, image_id: str, features: NDArray[np.floating]) -> NDArray[np.floating]:
         with np.errstate(over="ignore"):
@@ -171,48 +176,60 @@ class CacheWriter:
         return stored
 
     def finish(self, provenance: Mapping[str, str], shard: ShardPlace | None) -> None:
-        """Write what is known only at the end: offsets, image table, failures, attributes."""
+        """Write what is known only at the end: offsets, image table, failures, attributes.
+
+        Raises:
+            CacheError: two images have the same id.
+        """
         self._features.flush()
         self._coords.flush()
+        self._digests.flush()
         offsets = np.cumsum([0, *self._lengths], dtype=OFFSET_DTYPE)
         create_dataset(self._file, "offsets", offsets)
         index_digest = self._coords.digest.copy()
         index_digest.update(offsets.tobytes())
-        digests = np.array(self._digests, f"S{DIGEST_LENGTH}")
-        create_dataset(self._file, "digests", digests)
-        table = ImageTable.from_rows(self._rows)
-        self._write_table(table)
         attributes = {
             "format": FORMAT_NAME,
             "format_version": FORMAT_VERSION,
             "recipe": self._recipe.to_json(),
             "fingerprint": self._recipe.fingerprint,
-            "manifest_sha256": table.sha256(),
+            "manifest_sha256": self._table.finish(self._file),
             "features_sha256": self._features.digest.hexdigest(),
             "index_sha256": index_digest.hexdigest(),
-            "digests_sha256": hashlib.sha256(digests.tobytes()).hexdigest(),
+            "digests_sha256": self._digests.digest.hexdigest(),
             "provenance": canonical_json(dict(provenance)),
             "failures": canonical_json([list(failure) for failure in self._failures]),
         }
-        if self._statistics:
-            attributes[ATTRIBUTE] = self._write_statistics()
+        if self._statistics is not None:
+            attributes[ATTRIBUTE] = self._statistics.finish()
         if shard is not None:
             attributes["shard"] = canonical_json(shard._asdict())
         write_attributes(self._file, attributes)
 
-    def _write_table(self, table: ImageTable) -> None:
-        group = self._file.create_group("images")
-        for name in ImageRow._fields:
-            column = table[name]
-            is_text = name in TEXT_COLUMNS
-            create_dataset(group, name, encode_text(column.tolist()) if is_text else column)
 
-    def _write_statistics(self) -> str:
-        """Their SHA-256."""
-        statistics = Statistics.stack(self._statistics)
-        group = self._file.create_group(GROUP)
-        create_dataset(group, "colour", statistics.colour)
-        create_dataset(group, "perceptual_hash", statistics.perceptual_hash)
-        create_dataset(group, "pixels_sha256", encode_text(statistics.pixels_sha256.tolist()))
-        create_dataset(group, "digests", np.array(statistics.digests(), f"S{DIGEST_LENGTH}"))
-        return statistics.sha256()
+class StatisticsWriter:
+    """Appends the statistics of images to an open file."""
+
+    def __init__(self, file: h5py.File) -> None:
+        group = file.create_group(GROUP)
+        self._colour = GrowingDataset(group, "colour", (len(COLOUR_NAMES),), COLOUR_DTYPE)
+        self._hashes = GrowingDataset(group, "perceptual_hash", (HASH_BYTES,), HASH_DTYPE)
+        self._pixels = GrowingDataset(group, "pixels_sha256", (), _DIGEST)
+        self._digests = GrowingDataset(group, "digests", (), _DIGEST)
+
+    def append(self, image: ImageStatistics) -> None:
+        """Add those of one image."""
+        one = Statistics.stack([image])
+        self._colour.append(one.colour)
+        self._hashes.append(one.perceptual_hash)
+        self._pixels.append(np.array([image.pixels_sha256.encode()], _DIGEST))
+        self._digests.append(np.array(one.digests(), _DIGEST))
+
+    def finish(self) -> str:
+        """Write what waits; the SHA-256 of all."""
+        for dataset in (self._colour, self._hashes, self._pixels, self._digests):
+            dataset.flush()
+        return self._digests.digest.hexdigest()
+
+
+_DIGEST = np.dtype(f"S{DIGEST_LENGTH}")

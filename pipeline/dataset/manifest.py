@@ -1,6 +1,6 @@
 """The manifest: a CSV file with one line an image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cache.schema import NUMBER_COLUMNS, ImageRow, check_row
@@ -28,21 +28,34 @@ def read_manifest(path: Path) -> list[ImageRow]:
     """
     rows: list[ImageRow] = []
     lines: dict[str, int] = {}
+    for line, row in iterate_manifest(path):
+        if row.image_id in lines:
+            raise UsageError(
+                f"{path}, line {line}: image_id {row.image_id} is already on line "
+                f"{lines[row.image_id]}: remove one, or give each image its own"
+            )
+        lines[row.image_id] = line
+        rows.append(row)
+    return rows
+
+
+def iterate_manifest(path: Path) -> Iterator[tuple[int, ImageRow]]:
+    """Read a manifest row by row, with the number of each line, in memory that does not grow.
+
+    Raises:
+        UsageError: as `read_manifest`, except that an image may be named twice.
+        ImageTableError: a value is not allowed.
+    """
+    count = 0
     for line, fields in read_table(path, ImageRow._fields):
         where = f"{path}, line {line}"
         row = check_row(_row(fields, where), where)
-        if row.image_id in lines:
-            raise UsageError(
-                f"{where}: image_id {row.image_id} is already on line {lines[row.image_id]}: "
-                "remove one, or give each image its own"
-            )
-        if len(rows) == MAX_IMAGES:
-            raise UsageError(f"{path}: more than {MAX_IMAGES:,} images: divide it")
-        lines[row.image_id] = line
-        rows.append(row)
-    if not rows:
+        if count == MAX_IMAGES:
+            raise UsageError(f"{where}: more than {MAX_IMAGES:,} images: divide it")
+        count += 1
+        yield line, row
+    if not count:
         raise UsageError(f"{path}: no images below the header: make it again with `pipeline index`")
-    return rows
 
 
 def _row(fields: dict[str, str], where: str) -> ImageRow:

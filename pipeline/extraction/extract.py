@@ -122,15 +122,13 @@ def extract(
         PublishError: the output cannot be written.
     """
     options = options or ExtractOptions()
-    rows = read_manifest(manifest)
+    part = options.part
+    rows = read_manifest(manifest) if part is None else part.read(manifest, options.patches)
+    place = None if part is None else part.place(manifest)
     backend = choose_backend(options.device, options.precision, options.engine)
     weights = load_weights(weights_file)
     recipe = vgg16_recipe(options.patches, weights.name, weights.sha256, backend.precision)
     folder = ShardFolder(out, recipe)
-    place = None
-    if options.part is not None:
-        place = options.part.place(rows)
-        rows = list(options.part.rows(rows, options.patches))
     job = _Job(out, rows, recipe, folder, options, place)
     if folder.is_tidy() and job.is_done_already():
         return job.result()

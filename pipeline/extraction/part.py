@@ -2,14 +2,18 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from array import array
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import ImageRow, ImageTable, ShardPlace
+from cache import ImageRow, ShardPlace
+from cache.table_writer import has_twice, id_hash
 from pipeline.dataset.images import ImageError
+from pipeline.dataset.manifest import iterate_manifest, read_manifest
 from pipeline.errors import UsageError
 from pipeline.extraction.patches import grid
 from pipeline.extraction.recipe import PatchOptions
@@ -43,37 +47,52 @@ class Part:
             )
         return cls(number, total)
 
-    def rows(self, rows: Sequence[ImageRow], options: PatchOptions) -> Sequence[ImageRow]:
+    def read(self, manifest: Path, options: PatchOptions) -> list[ImageRow]:
         """Its images: consecutive ones, of about as many patches as each other part has.
 
+        The manifest is read twice, so that memory holds one part's images only.
+
         Raises:
-            UsageError: there are fewer images than parts.
+            UsageError: the manifest is wrong, or there are fewer images than parts.
+            ImageTableError: a value in it is not allowed.
         """
-        if len(rows) < self.total:
+        costs, ids = array("d"), array("Q")
+        cost = _Cost(options)
+        for _, row in iterate_manifest(manifest):
+            costs.append(cost.of(row))
+            ids.append(id_hash(row.image_id))
+        if has_twice(ids):
+            read_manifest(manifest)  # says which image is there twice
+        if len(costs) < self.total:
             raise UsageError(
-                f"shard {self.number}/{self.total}: the manifest has {len(rows)} images only: "
+                f"shard {self.number}/{self.total}: the manifest has {len(costs)} images only: "
                 "choose fewer shards"
             )
-        starts = part_starts(costs_of(rows, options), self.total)
-        return rows[starts[self.number - 1] : starts[self.number]]
+        starts = part_starts(np.frombuffer(costs), self.total)
+        mine = islice(iterate_manifest(manifest), starts[self.number - 1], starts[self.number])
+        return [row for _, row in mine]
 
-    def place(self, rows: Sequence[ImageRow]) -> ShardPlace:
-        """Its place in the cache of all `rows`."""
-        text = f"{ImageTable.from_rows(rows).sha256()} in {self.total}"
-        plan = hashlib.sha256(text.encode()).hexdigest()
+    def place(self, manifest: Path) -> ShardPlace:
+        """Its place in the cache of all images of a manifest."""
+        with manifest.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        plan = hashlib.sha256(f"{content} in {self.total}".encode()).hexdigest()
         return ShardPlace(self.number - 1, self.total, plan)
 
 
-def costs_of(rows: Sequence[ImageRow], options: PatchOptions) -> NDArray[np.float64]:
-    """(N,) the work that each image is, in patches."""
-    known: dict[tuple[int, int], float] = {}
-    costs = []
-    for row in rows:
+class _Cost:
+    """What images cost, in patches."""
+
+    def __init__(self, options: PatchOptions) -> None:
+        self._options = options
+        self._known: dict[tuple[int, int], float] = {}
+
+    def of(self, row: ImageRow) -> float:
+        """What one image costs."""
         size = (row.width, row.height)
-        if size not in known:
-            known[size] = _DECODING + _patches(*size, options)
-        costs.append(known[size])
-    return np.array(costs)
+        if size not in self._known:
+            self._known[size] = _DECODING + _patches(*size, self._options)
+        return self._known[size]
 
 
 def _patches(width: int, height: int, options: PatchOptions) -> int:

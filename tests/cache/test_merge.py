@@ -25,12 +25,29 @@ def shards(folder, recipe, count=3, plan="p"):
 
 def test_merged_shards_equal_one_run_byte_for_byte(tmp_path, recipe):
     merge(reversed_list(shards(tmp_path, recipe)), tmp_path / "merged.h5", {})
-    with write_cache(tmp_path / "one.h5", recipe, {}) as writer:
+    with write_cache(tmp_path / "whole.h5", recipe, {}, ShardPlace(0, 1, "p")) as writer:
         for shard in range(3):
             for i, length in enumerate([1, 2 + shard], 100 * shard):
                 writer.append(make_row(f"image{i}"), features_of(i, length), coords_of(length))
+    merge([tmp_path / "whole.h5"], tmp_path / "one.h5", {})
     assert (tmp_path / "merged.h5").read_bytes() == (tmp_path / "one.h5").read_bytes()
     assert verify(tmp_path / "merged.h5") == []
+    with FeatureCache(tmp_path / "whole.h5") as whole, FeatureCache(tmp_path / "one.h5") as one:
+        names = set(whole.attributes) - {"shard", "complete"}
+        assert {name: whole.attributes[name] for name in names} == {
+            name: one.attributes[name] for name in names
+        }
+        assert whole.images.rows() == one.images.rows()
+
+
+def test_two_images_of_one_id_in_different_shards_are_refused(tmp_path, recipe):
+    for number in range(2):
+        place = ShardPlace(number, 2, "p")
+        with write_cache(tmp_path / f"{number}.h5", recipe, {}, place) as writer:
+            writer.append(make_row("same"), features_of(number, 1), coords_of(1))
+    with pytest.raises(CacheError, match="two images have the same id"):
+        merge([tmp_path / "0.h5", tmp_path / "1.h5"], tmp_path / "m.h5", {})
+    assert not (tmp_path / "m.h5").exists()
 
 
 def reversed_list(items):

@@ -11,10 +11,10 @@ from small_data import write_study
 
 from cache import CacheError, FeatureCache
 from pipeline.caches.merge import merge_shards
-from pipeline.dataset.manifest import read_manifest
+from pipeline.dataset.manifest import read_manifest, write_manifest
 from pipeline.errors import PipelineError, UsageError
 from pipeline.extraction.extract import ExtractOptions, extract
-from pipeline.extraction.part import Part, costs_of, part_starts
+from pipeline.extraction.part import Part, part_starts
 from pipeline.extraction.recipe import PatchOptions
 
 SMALL = PatchOptions(patch_size=32, stride=32, layers=("conv1_2",))
@@ -41,7 +41,10 @@ def test_no_part_has_much_more_work_than_another(costs, parts):
 def test_large_images_weigh_as_many_patches_as_they_have(tmp_path):
     rows = write_study(tmp_path, 2)
     large = rows[0]._replace(width=320, height=320)
-    assert costs_of([rows[1], large], SMALL).tolist() == [4.5, 100.5]
+    small = [rows[1]._replace(image_id=f"small{number}") for number in range(23)]
+    write_manifest(tmp_path / "manifest.csv", [large, *small])  # 100 patches, and 4 each
+    first, second = (Part(number, 2).read(tmp_path / "manifest.csv", SMALL) for number in (1, 2))
+    assert ([row.image_id for row in first], len(second)) == ([large.image_id], 23)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +101,10 @@ def test_merged_parts_have_the_bytes_of_an_extraction_at_once(study, tmp_path):
 def test_each_part_is_a_cache_that_knows_its_place(study):
     with FeatureCache(study / "shards/2.h5") as part:
         assert (part.shard.number, part.shard.total) == (1, 3)
+        assert part.images.rows() == Part(2, 3).read(study / "manifest.csv", SMALL)
         rows = read_manifest(study / "manifest.csv")
-        assert part.images.rows() == list(Part(2, 3).rows(rows, SMALL))
+    parts = [Part(number, 3).read(study / "manifest.csv", SMALL) for number in (1, 2, 3)]
+    assert [row for part in parts for row in part] == rows
 
 
 def test_a_part_that_is_there_is_not_extracted_again_and_another_is_refused(study, weights_file):
@@ -144,6 +149,13 @@ def test_failures_of_all_parts_count_together(weights_file, tmp_path):
     merged = merge_shards([tmp_path / "shards"], tmp_path / "m.h5", allow_failures=2)
     assert (merged.images, len(merged.failures)) == (4, 2)
     assert len((tmp_path / "m.failures.csv").read_text().splitlines()) == 3
+
+
+def test_an_image_that_is_named_twice_is_refused_in_every_part(tmp_path, weights_file):
+    rows = write_study(tmp_path, 3)
+    write_manifest(tmp_path / "manifest.csv", [*rows, rows[0]])
+    with pytest.raises(UsageError, match="image000 is already on line 2"):
+        extracted(tmp_path, weights_file, "s.h5", "1/2")
 
 
 def test_more_parts_than_images_are_refused(tmp_path, weights_file):
