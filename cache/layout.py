@@ -68,6 +68,8 @@ class GrowingDataset:
             )
         else:
             self._dataset.resize(self.rows, axis=0)
+            if block.dtype.kind == "S":  # HDF5 tells UTF-8 from bytes, NumPy does not
+                block = block.astype(self._dataset.dtype)
             self._dataset[self.rows - len(block) :] = block
         self._waiting, self._waiting_rows = [], 0
 

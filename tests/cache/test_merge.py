@@ -1,5 +1,7 @@
 """Shards join to the cache that one run would have written."""
 
+import sys
+
 import numpy as np
 import pytest
 from small_caches import coords_of, features_of, make_recipe, make_row, write
@@ -38,6 +40,33 @@ def test_merged_shards_equal_one_run_byte_for_byte(tmp_path, recipe):
             name: one.attributes[name] for name in names
         }
         assert whole.images.rows() == one.images.rows()
+
+
+def test_tables_of_many_chunks_and_blocks_are_merged_and_verified(tmp_path, recipe, monkeypatch):
+    for module, name, value in (
+        ("cache.layout", "CHUNK_BYTES", 128),
+        ("cache.table_writer", "BLOCK_ROWS", 3),
+        ("cache.proof", "BLOCK_IMAGES", 3),
+        ("cache.verify", "BLOCK_IMAGES", 3),
+    ):
+        monkeypatch.setattr(sys.modules[module], name, value)
+    paths = [
+        write(tmp_path / f"{n}.h5", recipe, [1] * 40, ShardPlace(n, 2, "p"), statistics=True)
+        for n in range(2)
+    ]
+    merge(paths, tmp_path / "m.h5", {})
+    assert verify(tmp_path / "m.h5") == []
+    with FeatureCache(tmp_path / "m.h5") as merged:
+        rows, statistics = merged.images.rows(), merged.statistics
+        features = merged.load()
+    read = 0
+    for path in paths:
+        with FeatureCache(path) as shard:
+            mine = slice(read, read + len(shard))
+            assert rows[mine] == shard.images.rows()
+            assert (features[mine] == shard.load()).all()
+            assert statistics.digests()[mine] == shard.statistics.digests()
+            read += len(shard)
 
 
 def test_two_images_of_one_id_in_different_shards_are_refused(tmp_path, recipe):
