@@ -140,6 +140,19 @@ def test_dropped_files_are_taken_and_clear_forgets_them(open_page, app, images):
     expect(page.locator("#detail")).to_be_hidden()
 
 
+def test_images_that_come_before_the_page_knows_the_models_wait(browser, app, images):
+    context = browser.new_context()
+    page = context.new_page()
+    waiting = []
+    page.route("**/about", lambda route: waiting.append(route))
+    page.goto(app)
+    page.set_input_files("#files", str(images[0]))
+    expect(page.locator("#rows")).to_contain_text("waiting")
+    waiting[0].continue_()
+    expect(page.locator("#status")).to_contain_text("1 image answered", timeout=60_000)
+    context.close()
+
+
 def test_the_keyboard_alone_suffices(open_page, app, images):
     page = open_page(app).page
     upload(page, *images[:2])

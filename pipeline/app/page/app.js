@@ -4,7 +4,11 @@ const find = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
 const MOST_SHOWN_PATCHES = 120;
 
-const about = await (await fetch("/about")).json();
+let about = null; // what the app is, once it is known
+const ready = fetch("/about").then((response) => response.json()).then((found) => {
+  about = found;
+  introduce();
+});
 let results = []; // one for each image that was sent: {file name, answer or error}
 let busy = false;
 const waiting = [];
@@ -50,6 +54,7 @@ function send(files) {
 async function work() {
   if (busy) return;
   busy = true;
+  await ready; // images may be dropped sooner
   let first = null;
   while (waiting.length) {
     const result = waiting.shift();
@@ -245,5 +250,3 @@ document.addEventListener("drop", (event) => {
   event.preventDefault();
   send(event.dataTransfer.files);
 });
-
-introduce();
