@@ -134,6 +134,11 @@ def options_of(recipe: Recipe) -> PatchOptions:
     Raises:
         UsageError: it was not made by this software.
     """
+    if recipe.encoder != ENCODER:
+        raise UsageError(
+            f"the features are of encoder {recipe.encoder!r}, expected {ENCODER!r}: others were "
+            "imported, and cannot be made here from images"
+        )
     named = recipe.layer.split(",")
     return PatchOptions(
         recipe.patch_size,

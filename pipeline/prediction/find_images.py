@@ -23,21 +23,25 @@ class Asked(NamedTuple):
     sha256: str = ""
 
 
-def find_images(places: Sequence[Path]) -> list[Asked]:
+def find_images(places: Sequence[Path], without: Path | None = None) -> list[Asked]:
     """All images at some places, in their order; those of a folder by their paths.
+
+    Args:
+        places: files, folders and tables.
+        without: a folder that is not looked into: that of pictures made by an earlier run.
 
     Raises:
         UsageError: a place does not exist, holds no images, or is a table without `path`.
     """
-    return [asked for place in places for asked in _at(place)]
+    return [asked for place in places for asked in _at(place, without)]
 
 
-def _at(place: Path) -> list[Asked]:
+def _at(place: Path, without: Path | None) -> list[Asked]:
     if place.is_dir():
         found = [
             Asked(str(file), file)
             for file in sorted(place.rglob("*"))
-            if file.suffix.lower() in SUFFIXES and file.is_file()
+            if file.suffix.lower() in SUFFIXES and file.is_file() and not _is_in(file, without)
         ]
         if not found:
             raise UsageError(f"{place}: no images in this folder ({', '.join(sorted(SUFFIXES))})")
@@ -50,6 +54,10 @@ def _at(place: Path) -> list[Asked]:
     if not place.exists():
         raise UsageError(f"{place}: does not exist: give images, folders, or a CSV file with paths")
     return [Asked(str(place), place)]
+
+
+def _is_in(file: Path, folder: Path | None) -> bool:
+    return folder is not None and file.resolve().is_relative_to(folder.resolve())
 
 
 def _of_table(table: Path) -> Iterator[Asked]:

@@ -130,7 +130,7 @@ def predict(
     """
     options = options or PredictOptions()
     ensemble = Ensemble.load(models)
-    asked = find_images(images)
+    asked = find_images(images, options.overlay)
     _keep_inputs(out, [one.path for one in asked])
     weights = weights_for(ensemble.recipe, options.weights)
     reader = Reader.of(ensemble.recipe, weights, options.device, options.engine, options.threads)

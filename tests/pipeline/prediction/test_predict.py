@@ -1,6 +1,7 @@
 """`pipeline predict`: the same features and probabilities as the two stages would give."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -16,6 +17,7 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.extraction.recipe import PatchOptions
 from pipeline.fitting.model_file import load_model
 from pipeline.prediction.predict import PredictOptions, predict
+from pipeline.prediction.reader import Reader
 from pipeline.weights.weights_file import (
     load_weights,
     publish_weights,
@@ -185,6 +187,23 @@ def test_random_weights_are_drawn_again_and_imagenet_ones_asked_for(
     imagenet = type(recipe)(**{**vars(recipe), "weights": "imagenet"})
     with pytest.raises(UsageError, match="not at hand: give --weights"):
         weights_for(imagenet, None)
+
+
+def test_features_that_were_imported_cannot_be_made_again(small_run):
+    recipe = load_model(small_run.model(0)).recipe
+    foreign = dataclasses.replace(recipe, encoder="imported:trident:uni_v1")
+    with pytest.raises(UsageError, match="imported, and cannot be made here from images"):
+        Reader.of(foreign, random_weights(0))
+
+
+def test_pictures_of_an_earlier_run_are_not_predicted(small_run, tmp_path):
+    shutil.copy(small_run.folder / "images/image00.png", tmp_path)
+    for _ in range(2):
+        predict(
+            *([small_run.model(0)], [tmp_path], tmp_path / "p.csv"),
+            options(small_run, overlay=tmp_path / "overlays"),
+        )
+        assert len(table(tmp_path / "p.csv")) == 1
 
 
 def test_models_of_different_studies_are_refused_together(small_run, weights_file, tmp_path):
