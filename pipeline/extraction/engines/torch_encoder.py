@@ -47,15 +47,19 @@ class TorchEncoder:
         options: PatchOptions | None = None,
     ) -> None:
         options = options or PatchOptions()
+        self._prepare(device, precision, RGB_MEAN)
+        stages = _stages(weights, options.recipe_layers)
+        self._stages = [stage.to(device, self._dtype) for stage in stages]
+        self._with_spread = options.pooling == "mean+sd"
+
+    def _prepare(self, device: torch.device, precision: str, mean: Sequence[float]) -> None:
+        """All but the network; `mean` is of the channels, that is subtracted."""
         on_cuda = device.type == "cuda"
         self.engine = f"torch {torch.__version__}"
         self.batch_size = CUDA_BATCH if on_cuda else CPU_BATCH
         self.in_flight = _CUDA_IN_FLIGHT if on_cuda else 1
         self._device, self._dtype = device, _DTYPES[precision]
-        self._mean = torch.tensor(RGB_MEAN, device=device)  # (3,)
-        stages = _stages(weights, options.recipe_layers)
-        self._stages = [stage.to(device, self._dtype) for stage in stages]
-        self._with_spread = options.pooling == "mean+sd"
+        self._mean = torch.tensor(mean, device=device)  # (3,)
         self._idle: deque[_Staging] = deque()
 
     @property
