@@ -62,9 +62,11 @@ rule weights:
     conda:
         "pipeline/workflow/environment.yaml"
     params:
+        encoder=run.encoder,
         options=lambda wildcards: run.options("weights"),
     shell:
-        "(python3 -m pipeline weights --out {output:q} {params.options}) 2>&1 | tee {log:q}"
+        "(python3 -m pipeline weights --out {output:q} --encoder {params.encoder:q}"
+        " {params.options}) 2>&1 | tee {log:q}"
 
 
 rule index:

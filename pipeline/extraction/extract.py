@@ -11,6 +11,7 @@ from pathlib import Path
 from cache import Failure, FeatureCache, ImageRow, Recipe, ShardPlace, merge
 from pipeline.dataset.manifest import read_manifest
 from pipeline.errors import PipelineError
+from pipeline.extraction.encoders.recipe import AnyWeights, load_encoder_weights, make_recipe
 from pipeline.extraction.encoding import STOPPING, Encoding, clamp_threads
 from pipeline.extraction.engines.choose import choose_backend, make_encoder
 from pipeline.extraction.engines.encoder import Encoder
@@ -18,12 +19,11 @@ from pipeline.extraction.existing import check_existing
 from pipeline.extraction.known import KnownFeatures
 from pipeline.extraction.lock import locked
 from pipeline.extraction.part import Part
-from pipeline.extraction.recipe import PatchOptions, vgg16_recipe
+from pipeline.extraction.recipe import PatchOptions
 from pipeline.extraction.shards import Shard, ShardFolder
 from pipeline.interrupts import watch_signals
 from pipeline.progress import Progress, silent
 from pipeline.tables import write_table
-from pipeline.weights.weights_file import Weights, load_weights
 
 log = logging.getLogger(__name__)
 
@@ -125,9 +125,10 @@ def extract(
     part = options.part
     rows = read_manifest(manifest) if part is None else part.read(manifest, options.patches)
     place = None if part is None else part.place(manifest)
-    backend = choose_backend(options.device, options.precision, options.engine)
-    weights = load_weights(weights_file)
-    recipe = vgg16_recipe(options.patches, weights.name, weights.sha256, backend.precision)
+    encoder = options.patches.encoder
+    backend = choose_backend(options.device, options.precision, options.engine, encoder)
+    weights = load_encoder_weights(encoder, weights_file)
+    recipe = make_recipe(options.patches, weights, backend.precision)
     folder = ShardFolder(out, recipe)
     job = _Job(out, rows, recipe, folder, options, place)
     if folder.is_tidy() and job.is_done_already():
@@ -141,13 +142,13 @@ def extract(
             folder.keep_only_output(shards)
             return job.result()
         threads = clamp_threads(options.threads)
-        encoder = make_encoder(weights, backend, options.patches, threads)
-        made = provenance(weights, encoder)
-        encoding = Encoding(manifest, recipe, encoder, options.patches, threads, made, interruption)
+        network = make_encoder(weights, backend, options.patches, threads)
+        made = provenance(weights, network)
+        encoding = Encoding(manifest, recipe, network, options.patches, threads, made, interruption)
         return job.run(encoding, shards, progress)
 
 
-def provenance(weights: Weights, encoder: Encoder) -> dict[str, str]:
+def provenance(weights: AnyWeights, encoder: Encoder) -> dict[str, str]:
     """When, where and with what features are made."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

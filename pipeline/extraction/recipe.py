@@ -11,6 +11,7 @@ from pipeline.extraction.patches import EDGE_POLICIES, SCAN_ORDER
 from pipeline.extraction.views import VIEWS
 
 ENCODER = "vgg16"
+_IMPORTED = "imported:"
 LAYERS = VGG16_NAMES
 """Layers whose output can be pooled, in the order of the network (those of convolutions after
 their ReLU), and their names in a recipe: those of torchvision."""
@@ -38,6 +39,8 @@ class PatchOptions:
         pooling: one of `cache.columns.POOLINGS`: the mean over a layer's positions, or the means
             of all layers followed by the population standard deviations of all.
         views: some of `pipeline.extraction.views.VIEWS`, encoded in this order.
+        encoder: `vgg16`, or a name that `pipeline.extraction.encoders` knows, whose features are
+            its own: `layers` and `pooling` are those of VGG16 only.
     """
 
     patch_size: int = 224
@@ -47,6 +50,7 @@ class PatchOptions:
     layers: tuple[str, ...] = DEFAULT_LAYERS
     pooling: str = DEFAULT_POOLING
     views: tuple[str, ...] = DEFAULT_VIEWS
+    encoder: str = ENCODER
 
     def __post_init__(self) -> None:
         if not 32 <= self.patch_size <= 2048:
@@ -61,6 +65,12 @@ class PatchOptions:
             raise UsageError(f"pooling {self.pooling!r}: expected {' or '.join(POOLINGS)}")
         _check_names("layers", self.layers, tuple(LAYERS))
         _check_names("views", self.views, VIEWS)
+        own = (DEFAULT_LAYERS, DEFAULT_POOLING)
+        if self.encoder != ENCODER and (self.layers, self.pooling) != own:
+            raise UsageError(
+                f"encoder {self.encoder}: its features are its own: --layers and --pooling are "
+                f"for {ENCODER}: leave them out"
+            )
 
     @property
     def recipe_layers(self) -> tuple[str, ...]:
@@ -68,8 +78,8 @@ class PatchOptions:
         return tuple(LAYERS[layer] for layer in LAYERS if layer in self.layers)
 
     @property
-    def feature_dim(self) -> int:
-        """Length of a patch's features."""
+    def vgg16_dim(self) -> int:
+        """Length of a patch's features of VGG16."""
         channels = sum(VGG16_CHANNELS[layer] for layer in self.recipe_layers)
         return channels * len(POOLINGS[self.pooling])
 
@@ -113,7 +123,7 @@ def vgg16_recipe(
         weights_sha256=weights_sha256,
         layer=",".join(options.recipe_layers),
         pooling=options.pooling,
-        feature_dim=options.feature_dim,
+        feature_dim=options.vgg16_dim,
         patch_size=options.patch_size,
         stride=options.stride,
         scan_order=SCAN_ORDER,
@@ -134,11 +144,15 @@ def options_of(recipe: Recipe) -> PatchOptions:
     Raises:
         UsageError: it was not made by this software.
     """
-    if recipe.encoder != ENCODER:
+    if recipe.encoder.startswith(_IMPORTED):
         raise UsageError(
-            f"the features are of encoder {recipe.encoder!r}, expected {ENCODER!r}: others were "
-            "imported, and cannot be made here from images"
+            f"the features are of encoder {recipe.encoder!r}: they were imported, and cannot be "
+            "made here from images"
         )
+    if recipe.encoder != ENCODER:
+        name = recipe.encoder.partition(",")[0]
+        size, stride, edge = recipe.patch_size, recipe.stride, recipe.edge_policy
+        return PatchOptions(size, stride, edge, recipe.dtype, views=recipe.views, encoder=name)
     named = recipe.layer.split(",")
     return PatchOptions(
         recipe.patch_size,

@@ -9,16 +9,16 @@ from cache import CacheError, FeatureCache, ImageRow, Recipe, verify, write_cach
 from cache.salvage import proved_rows
 from pipeline.dataset.manifest import read_manifest
 from pipeline.errors import PipelineError, UsageError
+from pipeline.extraction.encoders.recipe import load_encoder_weights, make_recipe
 from pipeline.extraction.encoding import STOPPING, Encoding, clamp_threads
 from pipeline.extraction.engines.choose import choose_backend, make_encoder
 from pipeline.extraction.extract import IMAGES_PER_SHARD, provenance
 from pipeline.extraction.known import KnownFeatures
 from pipeline.extraction.lock import locked
-from pipeline.extraction.recipe import options_of, vgg16_recipe
+from pipeline.extraction.recipe import options_of
 from pipeline.extraction.shards import ShardFolder
 from pipeline.interrupts import Interruption, watch_signals
 from pipeline.progress import Progress, silent
-from pipeline.weights.weights_file import load_weights
 
 
 @dataclass(frozen=True)
@@ -163,12 +163,12 @@ class _Mender:
             )
         recipe, threads = self.damaged.recipe, clamp_threads(self.sources.threads)
         patches = options_of(recipe)
-        weights = load_weights(weights_file)
-        made = vgg16_recipe(patches, weights.name, weights.sha256, recipe.precision)
+        weights = load_encoder_weights(patches.encoder, weights_file)
+        made = make_recipe(patches, weights, recipe.precision)
         _check_recipe(self.damaged.path, recipe, made)
         by_torch = self.damaged.provenance.get("engine", "").startswith("torch ")
         engine = "torch" if by_torch else "auto"  # the last bits are those of the engine
-        backend = choose_backend(self.sources.device, recipe.precision, engine)
+        backend = choose_backend(self.sources.device, recipe.precision, engine, patches.encoder)
         encoder = make_encoder(weights, backend, patches, threads)
         origin = provenance(weights, encoder)
         return Encoding(manifest, recipe, encoder, patches, threads, origin, self.interruption)

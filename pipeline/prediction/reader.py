@@ -13,13 +13,13 @@ from cache import Failure, ImageRow, Recipe
 from pipeline.ahead import ahead
 from pipeline.dataset.images import MAX_PIXELS, ImageError, decode, image_content
 from pipeline.errors import UsageError
+from pipeline.extraction.encoders.recipe import AnyWeights, make_recipe
 from pipeline.extraction.encoding import clamp_threads
 from pipeline.extraction.engines.choose import choose_backend, make_encoder
 from pipeline.extraction.engines.encoder import Encoder
-from pipeline.extraction.recipe import PatchOptions, options_of, vgg16_recipe
+from pipeline.extraction.recipe import PatchOptions, options_of
 from pipeline.extraction.stream import ImageFeatures, encode_image, encode_stream, lay_image
 from pipeline.prediction.find_images import Asked
-from pipeline.weights.weights_file import Weights
 
 
 class Seen(NamedTuple):
@@ -58,7 +58,7 @@ class Reader:
     def of(
         cls,
         recipe: Recipe,
-        weights: Weights,
+        weights: AnyWeights,
         device: str = "auto",
         engine: str = "auto",
         threads: int | None = None,
@@ -69,14 +69,14 @@ class Reader:
             UsageError: what is here would give other features than the recipe's.
         """
         options = options_of(recipe)
-        made = vgg16_recipe(options, weights.name, weights.sha256, recipe.precision)
+        made = make_recipe(options, weights, recipe.precision)
         differences = recipe.differences(made)
         if differences:
             raise UsageError(
                 "the models need other features than can be made here (model, here): "
                 f"{'; '.join(differences)}: give --weights with what they were fitted with"
             )
-        backend = choose_backend(device, recipe.precision, engine)
+        backend = choose_backend(device, recipe.precision, engine, options.encoder)
         usable = clamp_threads(threads)
         return cls(options, make_encoder(weights, backend, options, usable), usable)
 

@@ -27,6 +27,7 @@ class Settings:
         dataset: the data set.
         results: folder of everything that is made from it.
         weights: file of the encoder's weights.
+        encoder: name of the network that encodes patches.
         shards: jobs that extract together.
         fits_together: whether one job fits all folds.
         allowed_failures: images that may have no features.
@@ -38,8 +39,11 @@ class Settings:
         self.dataset = Path("resources/demo") if self.is_demo else Path(config["dataset"])
         self.results = Path("results") / self._name()
         seed = config["weights"].get("random")
-        kind = "imagenet" if seed is None else f"random_{seed}"
-        self.weights = Path("resources") / f"vgg16_{kind}.safetensors"
+        given = "custom" if config["weights"].get("from") else "imagenet"
+        kind = given if seed is None else f"random_{seed}"
+        self.encoder: str = config["extract"]["encoder"]
+        name = re.sub(r"[^\w.-]+", "_", self.encoder)
+        self.weights = Path("resources") / f"{name}_{kind}.safetensors"
         scatter = config["scatter"]
         self.shards: int = scatter["shards"]
         self.fits_together = not scatter["folds"]

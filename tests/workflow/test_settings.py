@@ -144,6 +144,13 @@ def test_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
         jsonschema.validate({**DEFAULTS, "name": name}, SCHEMA)
 
 
+def test_weights_of_different_encoders_have_different_files() -> None:
+    names = ("vgg16", "resnet50", "timm:resnet18", "timm:resnet34")
+    files = {settings(extract={"encoder": name}).weights for name in names}
+    assert len(files) == 4
+    assert all(file.name.endswith("_imagenet.safetensors") for file in files)
+
+
 def test_weights_of_different_sources_have_different_files() -> None:
     files = {settings(weights={"random": seed}).weights for seed in (None, 0, 1)}
     assert len(files) == 3
@@ -298,6 +305,8 @@ def verb_options(section: str) -> dict[str, click.Option]:
         if isinstance(parameter, click.Option)
     }
     aside = FROM_THE_RULES | NOT_FOR_THE_WORKFLOW
+    if section == "weights":
+        aside |= {"encoder"}  # which is that of the extraction
     return {key: option for key, option in options.items() if key not in aside}
 
 

@@ -1,6 +1,7 @@
 """Any network of timm, up to its classifier. An optional extra."""
 
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,15 +29,15 @@ def timm_architecture(name: str) -> Architecture:
         return network
 
     with torch.device("meta"):
-        network = build()
+        network: Any = build()
     config = timm.data.resolve_data_config({}, model=network)
-    fixed = not bool(network.pretrained_cfg.get("fixed_input_size", False))
+    is_fixed = bool(network.pretrained_cfg.get("fixed_input_size", False))
     return Architecture(
         name=f"{PREFIX}{name}",
         library="timm",
         layer="forward_head, pre-logits",
         feature_dim=int(network.num_features),
-        input_size=None if fixed else int(config["input_size"][-1]),
+        input_size=int(config["input_size"][-1]) if is_fixed else None,
         mean=tuple(config["mean"]),
         sd=tuple(config["std"]),
         build=build,
@@ -51,4 +52,5 @@ def _import_timm() -> ModuleType:
         raise UsageError(
             f'encoders of timm need the package timm ({error}): pip install -e ".[timm]"'
         ) from error
-    return timm  # type: ignore[no-any-return]
+    found: ModuleType = timm
+    return found

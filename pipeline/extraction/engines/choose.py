@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.errors import UsageError
+from pipeline.extraction.encoders.choose import find_architecture
+from pipeline.extraction.encoders.recipe import AnyWeights
 from pipeline.extraction.engines.encoder import Encoder
+from pipeline.extraction.engines.model_encoder import ModelEncoder
 from pipeline.extraction.engines.ncnn_encoder import NcnnEncoder, ncnn_version
 from pipeline.extraction.engines.round_robin import RoundRobin
 from pipeline.extraction.engines.torch_encoder import TorchEncoder
-from pipeline.extraction.recipe import PRECISIONS, PatchOptions
+from pipeline.extraction.recipe import ENCODER, PRECISIONS, PatchOptions
 from pipeline.weights.weights_file import Weights
 
 log = logging.getLogger(__name__)
@@ -33,7 +36,9 @@ class Backend:
         return self.devices[0].type
 
 
-def choose_backend(device: str = "auto", precision: str = "auto", engine: str = "auto") -> Backend:
+def choose_backend(
+    device: str = "auto", precision: str = "auto", engine: str = "auto", encoder: str = ENCODER
+) -> Backend:
     """Resolve what a user chose; `auto` is the fastest that is there.
 
     Raises:
@@ -41,6 +46,10 @@ def choose_backend(device: str = "auto", precision: str = "auto", engine: str = 
     """
     devices = choose_devices(device)
     chosen = choose_precision(precision, devices[0])
+    if encoder != ENCODER:
+        if engine == "ncnn":
+            raise UsageError(f"engine ncnn: computes {ENCODER} only: use --engine torch")
+        engine = "torch"
     return Backend(choose_engine(engine, devices[0]), devices, chosen)
 
 
@@ -112,7 +121,7 @@ def choose_engine(name: str, device: torch.device) -> str:
 
 
 def make_encoder(
-    weights: Weights, backend: Backend, options: PatchOptions, threads: int
+    weights: AnyWeights, backend: Backend, options: PatchOptions, threads: int
 ) -> Encoder:
     """Make an encoder, and set the threads that torch computes with.
 
@@ -122,11 +131,19 @@ def make_encoder(
         options: what is computed.
         threads: CPU threads to use.
     """
-    if backend.engine == "ncnn":
+    if backend.engine == "ncnn" and isinstance(weights, Weights):
         torch.set_num_threads(1)  # each thread that encodes pools on its own
         return NcnnEncoder(weights, options, threads)
     torch.set_num_threads(threads)
     encoders = [
-        TorchEncoder(weights, device, backend.precision, options) for device in backend.devices
+        _on_torch(weights, device, backend.precision, options) for device in backend.devices
     ]
     return encoders[0] if len(encoders) == 1 else RoundRobin(encoders)
+
+
+def _on_torch(
+    weights: AnyWeights, device: torch.device, precision: str, options: PatchOptions
+) -> TorchEncoder:
+    if isinstance(weights, Weights):
+        return TorchEncoder(weights, device, precision, options)
+    return ModelEncoder(find_architecture(options.encoder), weights, device, precision)
