@@ -39,8 +39,7 @@ class Settings:
         self.dataset = Path("resources/demo") if self.is_demo else Path(config["dataset"])
         self.results = Path("results") / self._name()
         seed = config["weights"].get("random")
-        given = "custom" if config["weights"].get("from") else "imagenet"
-        kind = given if seed is None else f"random_{seed}"
+        kind = "imagenet" if seed is None else f"random_{seed}"
         self.encoder: str = config["extract"]["encoder"]
         name = re.sub(r"[^\w.-]+", "_", self.encoder)
         self.weights = Path("resources") / f"{name}_{kind}.safetensors"
