@@ -71,7 +71,7 @@ def predict(ensemble: Ensemble, reader: Reader, file: Path) -> object:
 
 def random_model(weights: Weights, fold: int) -> Model:
     generator = torch.Generator().manual_seed(fold)
-    features = torch.rand(500, PATCHES.feature_dim, generator=generator)
+    features = torch.rand(500, PATCHES.vgg16_dim, generator=generator)
     network = LstmNetwork(NetworkSizes(MEMBERS, INPUTS)).eval()
     network.initialise(generator)
     return Model(

@@ -47,7 +47,7 @@ class Instant:
 
     def submit(self, patches: np.ndarray) -> Pending:
         """Zeros."""
-        features = np.zeros((len(patches), PATCHES.feature_dim), np.float32)
+        features = np.zeros((len(patches), PATCHES.vgg16_dim), np.float32)
         return lambda: features
 
 
@@ -133,7 +133,7 @@ def plain(manifest: Path, weights: Path, make: Make) -> None:
         encode_image(image, network, PATCHES.patch_size)
         return image
 
-    dim = PATCHES.feature_dim
+    dim = PATCHES.vgg16_dim
     with h5py.File(out, "w") as file:
         features = file.create_dataset(
             "features",

@@ -64,7 +64,7 @@ def test_every_column_is_the_mean_or_deviation_of_the_layer_that_the_recipe_name
     for layer, pooled, columns in parts:
         expected = getattr(maps[layer], {"mean": "mean", "sd": "std"}[pooled])(axis=(2, 3))
         np.testing.assert_allclose(features[:, columns], expected, rtol=1e-3, atol=1e-3)
-    assert parts[-1].columns.stop == features.shape[1] == ALL.feature_dim
+    assert parts[-1].columns.stop == features.shape[1] == ALL.vgg16_dim
 
 
 def test_a_layer_has_the_same_bits_whatever_else_is_asked_for(weights_file):
