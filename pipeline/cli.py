@@ -325,6 +325,12 @@ def weights(out: Path, from_file: Path | None, random_seed: int | None, encoder:
     help="What does not fill a patch is left out, or covered by patches that mirror the image.",
 )
 @click.option(
+    "--min-tissue",
+    default=0.0,
+    show_default=True,
+    help="Leave out patches of which a smaller share shows tissue, such as 0.1.",
+)
+@click.option(
     "--dtype",
     type=click.Choice(["float16", "float32"]),
     default="float16",
@@ -389,6 +395,7 @@ def extract(
     encoder: str,
     patch_size: int,
     stride: int,
+    min_tissue: float,
     edge: str,
     dtype: str,
     layers: str | None,
@@ -423,6 +430,7 @@ def extract(
             edge,
             dtype,
             encoder=encoder,
+            min_tissue=min_tissue,
             **parse_names(layers, pooling, views),
         ),
         device=device,

@@ -1,6 +1,5 @@
 """The training images that are nearest to an image, as the models see it."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,10 @@ import torch
 from PIL import Image
 
 from cache import FeatureCache, ImageRow
-from pipeline.dataset.images import ImageError, decode, image_content
+from pipeline.dataset.images import ImageError
 from pipeline.dataset.manifest import image_path
+from pipeline.dataset.picture import open_picture
+from pipeline.dataset.reduce import reduce_picture
 from pipeline.errors import UsageError
 from pipeline.fitting.sequences import Sequences
 from pipeline.prediction.ensemble import Ensemble
@@ -80,9 +81,8 @@ class Neighbours:
 
     def _picture(self, row: ImageRow) -> Image.Image | None:
         try:
-            with image_content(image_path(self.manifest, row)) as data:
-                if hashlib.sha256(data).hexdigest() != row.sha256:
-                    return None
-                return Image.fromarray(decode(data, (row.width, row.height)))
+            file, size = image_path(self.manifest, row), (row.width, row.height)
+            pixels, _ = reduce_picture(open_picture(file, row.sha256, size))
+            return Image.fromarray(pixels)
         except ImageError:
             return None

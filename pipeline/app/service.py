@@ -119,7 +119,7 @@ class Service:
         verdict = self.ensemble.judge(image)[0]
         parts = contributions(self.ensemble, seen.features)
         near = [] if self.neighbours is None else self.neighbours.nearest(self.ensemble, image)
-        height, width = seen.pixels.shape[:2]
+        width, height = seen.width, seen.height
         row = Predicted(name, seen.sha256, width, height, len(seen.coords), verdict)
         return {
             "name": name,

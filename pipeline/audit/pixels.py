@@ -1,6 +1,5 @@
 """Where an audit learns of pixels: from a cache that holds their statistics, or from the files."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +12,10 @@ from cache.schema import ImageRow
 from cache.statistics import ImageStatistics, Statistics
 from pipeline.ahead import ahead, usable_cpus
 from pipeline.audit.finding import MAX_EXAMPLES, SUSPECT, Finding, counted
-from pipeline.dataset.images import ImageError, decode, image_content
+from pipeline.dataset.images import ImageError
 from pipeline.dataset.manifest import image_path
-from pipeline.dataset.statistics import image_statistics
+from pipeline.dataset.picture import open_picture
+from pipeline.dataset.statistics import picture_statistics
 from pipeline.errors import UsageError
 from pipeline.progress import Progress, silent
 
@@ -106,9 +106,9 @@ def pixels_in_files(
 def _measure(path: Path, sha256: str) -> _Measured:
     changed = False
     try:
-        with image_content(path) as data:
-            changed = hashlib.sha256(data).hexdigest() != sha256
-            return _Measured(image_statistics(decode(data)), "", changed)
+        picture = open_picture(path)
+        changed = picture.sha256 != sha256
+        return _Measured(picture_statistics(picture), "", changed)
     except ImageError as error:
         return _Measured(None, str(error), changed)
 

@@ -8,6 +8,7 @@ it is left out, unread. What is kept is bounded in number; its content is the de
 import re
 import struct
 from collections.abc import Iterator, Mapping
+from mmap import mmap
 from typing import NamedTuple
 
 from pipeline.dataset.image_error import ImageError
@@ -27,10 +28,17 @@ MAX_VALUES = 200_000
 MAX_TILE_SIDE = 4096
 """Side of a TIFF tile in pixels, unless the image itself is longer."""
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_LEVELS = 64
+"""Pages of a TIFF file: levels of a pyramid, a thumbnail, a label."""
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_SIGNATURE = b"\xff\xd8\xff"
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _ANCILLARY = 0x20
 """Bit of the first letter of a PNG chunk that a decoder may pass over."""
+
+START_OF_SCAN = 0xDA
 
 _JPEG_FILL = re.compile(rb"\xff+")
 _JPEG_ALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
@@ -42,7 +50,7 @@ _JPEG_NAMED = {0xE0: b"JFIF\0", 0xEE: b"Adobe"}
 
 _TIFF_KEPT = frozenset(
     {
-        *(256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320),
+        *(254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320),
         *(322, 323, 324, 325, 332, 334, 338, 339, 347),
         *(512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532),
     }
@@ -50,24 +58,30 @@ _TIFF_KEPT = frozenset(
 """Baseline and extension tags that say how the pixels are stored; those of colour and layout."""
 _TIFF_SIZES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), 1)) | {16: 8, 17: 8, 18: 8}
 _TIFF_WHOLE = {1: "B", 3: "H", 4: "I", 16: "Q"}
+_SUBFILE, _REDUCED = 254, 1
 _WIDTH, _HEIGHT, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 278, 322, 323
 _STRIP_TAGS, _TILE_TAGS = (273, 279), (324, 325)
 _MAX_PLANES = 6
 
+Content = bytes | mmap
+"""Of a file, read or mapped."""
+
 
 def bare(data: bytes) -> bytes:
     """Give an image file without its metadata; a file of another format as it is.
+
+    Of a pyramid, which holds one image at several resolutions, the first and largest is kept.
 
     Raises:
         ImageError: it has several pages or frames.
         ValueError: its structure is damaged, or beyond all bounds.
     """
     try:
-        if data.startswith(_PNG_SIGNATURE):
+        if data.startswith(PNG_SIGNATURE):
             return _bare_png(data)
-        if data.startswith(b"\xff\xd8\xff"):
+        if data.startswith(JPEG_SIGNATURE):
             return _bare_jpeg(data)
-        if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        if data[:4] in TIFF_SIGNATURES:
             return _bare_tiff(data)
     except (struct.error, OverflowError) as error:
         raise ValueError("it is cut short, or points beyond its end") from error
@@ -79,26 +93,58 @@ def _several_pages() -> ImageError:
 
 
 def _bare_png(data: bytes) -> bytes:
-    view, kept, at = memoryview(data), [memoryview(_PNG_SIGNATURE)], len(_PNG_SIGNATURE)
-    for _ in range(MAX_CHUNKS):
-        if len(data) - at < 8:
-            return b"".join([*kept, view[at:]])
-        length, kind = struct.unpack_from(">I4s", data, at)
-        end = at + 12 + length
+    view, kept, end = memoryview(data), [memoryview(PNG_SIGNATURE)], len(PNG_SIGNATURE)
+    for kind, at, end in png_chunks(data):
         if kind in _PNG_KEPT:
             kept.append(view[at:end])
-        elif not kind[0] & _ANCILLARY:
-            raise ValueError(f"a chunk {kind!r} that no PNG has")
-        elif kind == b"acTL" and data[at + 8 : at + 12] != b"\0\0\0\1":
-            raise _several_pages()
         if kind == b"IEND":
             return b"".join(kept)
-        at = end
+    return b"".join([*kept, view[end:]])
+
+
+def png_chunks(data: Content) -> Iterator[tuple[bytes, int, int]]:
+    """The chunks of a PNG file: the kind of each, where it begins and where it ends.
+
+    Raises:
+        ImageError: it is animated.
+        ValueError: it has too many chunks, or one that no PNG has.
+    """
+    at = len(PNG_SIGNATURE)
+    for _ in range(MAX_CHUNKS):
+        if len(data) - at < 8:
+            return
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind not in _PNG_KEPT and not kind[0] & _ANCILLARY:
+            raise ValueError(f"a chunk {kind!r} that no PNG has")
+        if kind == b"acTL" and data[at + 8 : at + 12] != b"\0\0\0\1":
+            raise _several_pages()
+        yield kind, at, at + 12 + length
+        if kind == b"IEND":
+            return
+        at += 12 + length
     raise ValueError(f"more than {MAX_CHUNKS:,} chunks")
 
 
 def _bare_jpeg(data: bytes) -> bytes:
-    kept, at = [b"\xff\xd8"], 2
+    kept = [b"\xff\xd8"]
+    for code, at, segment in jpeg_segments(data):
+        if code == START_OF_SCAN:
+            return b"".join([*kept, b"\xff\xda", _scans(data, at)])
+        if code in _JPEG_KEPT or segment[2:].startswith(_JPEG_NAMED.get(code, b"\0none")):
+            kept.append(bytes([0xFF, code]) + segment)
+    raise ValueError("it ends before its pixels")
+
+
+def jpeg_segments(data: Content) -> Iterator[tuple[int, int, bytes]]:
+    """The segments of a JPEG file up to its first scan: code, where it begins, content.
+
+    The content begins with its own length, in two bytes.
+
+    Raises:
+        ImageError: it holds several images.
+        ValueError: it has too many segments, or ends before its pixels.
+    """
+    at = 2
     for _ in range(MAX_SEGMENTS):
         at = data.find(b"\xff", at)  # passes over junk, as decoders do
         fill = _JPEG_FILL.match(data, at) if at >= 0 else None
@@ -107,14 +153,13 @@ def _bare_jpeg(data: bytes) -> bytes:
         at, code = fill.end() + 1, data[fill.end()]
         if code in _JPEG_ALONE:
             continue
-        if code == 0xDA:
-            return b"".join([*kept, b"\xff\xda", _scans(data, at)])
         (length,) = struct.unpack_from(">H", data, at)
         segment = data[at : at + length]
         if code == 0xE2 and segment[2:].startswith(b"MPF\0"):
             raise _several_pages()
-        if code in _JPEG_KEPT or segment[2:].startswith(_JPEG_NAMED.get(code, b"\0none")):
-            kept.append(bytes([0xFF, code]) + segment)
+        yield code, at, segment
+        if code == START_OF_SCAN:
+            return
         at += max(length, 2)
     raise ValueError(f"more than {MAX_SEGMENTS:,} segments before its pixels")
 
@@ -147,46 +192,83 @@ class _Entry(NamedTuple):
 
 
 def _bare_tiff(data: bytes) -> bytes:
-    order = "<" if data.startswith(b"II") else ">"
+    layout, directory = check_tiff(data)
+    padded = data + b"\0" * (-len(data) % 8)
+    written = [
+        struct.pack(layout.order + layout.number, len(directory)),
+        *(entry.raw for _, entry in sorted(directory.items())),
+        struct.pack(layout.order + layout.offset, 0),
+    ]
+    start = struct.pack(layout.order + layout.offset, len(padded))
+    head, rest = padded[: layout.offset_at], memoryview(padded)[layout.offset_at + len(start) :]
+    return b"".join([head, start, rest, *written])
+
+
+def check_tiff(data: Content) -> tuple[_Layout, Mapping[int, _Entry]]:
+    """Check the structure of a TIFF file: how it is written, and its first directory.
+
+    Raises:
+        ImageError: it has several pages that are not levels of one pyramid.
+        ValueError: its structure is damaged, or beyond all bounds.
+        struct.error: it points beyond its end.
+    """
+    order = "<" if data[:2] == b"II" else ">"
     classic = _Layout(order, "H", "HHI", "I", 4, 4)
     layout = classic if b"*" in data[:4] else _Layout(order, "Q", "HHQ", "Q", 8, 8)
-    entries = dict(_kept_entries(data, layout))
-    _check_tiff_layout(entries)
-    padded = data + b"\0" * (-len(data) % 8)
-    directory = [
-        struct.pack(order + layout.number, len(entries)),
-        *(entry.raw for _, entry in sorted(entries.items())),
-        struct.pack(order + layout.offset, 0),
-    ]
-    start = struct.pack(order + layout.offset, len(padded))
-    head, rest = padded[: layout.offset_at], memoryview(padded)[layout.offset_at + len(start) :]
-    return b"".join([head, start, rest, *directory])
+    first, *others = _directories(data, layout)
+    _check_tiff_layout(first)
+    if not all(_is_reduced(other, first) for other in others):
+        raise _several_pages()
+    return layout, first
 
 
-def _kept_entries(data: bytes, layout: _Layout) -> Iterator[tuple[int, _Entry]]:
-    """The entries of the first directory that say how pixels are stored, each tag once."""
+def _directories(data: Content, layout: _Layout) -> Iterator[Mapping[int, _Entry]]:
     (at,) = struct.unpack_from(layout.order + layout.offset, data, layout.offset_at)
+    seen: set[int] = set()
+    while not seen or at:
+        if at in seen or len(seen) == MAX_LEVELS:
+            raise ValueError(f"its pages are in a circle, or more than {MAX_LEVELS}")
+        seen.add(at)
+        entries, at = _directory(data, layout, at)
+        yield dict(entries)
+
+
+def _is_reduced(page: Mapping[int, _Entry], first: Mapping[int, _Entry]) -> bool:
+    """Whether a page says that it is the first at a lower resolution, or has its proportions."""
+    if _SUBFILE in page and page[_SUBFILE].first & _REDUCED:
+        return True
+    (width, height), (across, down) = _size_of(page), _size_of(first)
+    # Each side of a level is rounded, or cut, to whole pixels.
+    return 0 < width < across and abs(width * down - height * across) <= across + down
+
+
+def _directory(data: Content, layout: _Layout, at: int) -> tuple[Iterator[tuple[int, _Entry]], int]:
+    """The entries of a directory that say how pixels are stored, and where the next one is."""
     (entries,) = struct.unpack_from(layout.order + layout.number, data, at)
     at += struct.calcsize("=" + layout.number)
     size = struct.calcsize("=" + layout.entry) + layout.inline
     (following,) = struct.unpack_from(layout.order + layout.offset, data, at + entries * size)
-    if following:
-        raise _several_pages()
     if entries > 0xFFFF:
         raise ValueError(f"{entries} tags")
+    return _kept_entries(data, layout, range(at, at + entries * size, size)), following
+
+
+def _kept_entries(data: Content, layout: _Layout, starts: range) -> Iterator[tuple[int, _Entry]]:
+    """The entries that begin at `starts` and say how pixels are stored, each tag once."""
     seen: set[int] = set()
-    for start in range(at, at + entries * size, size):
+    for start in starts:
         tag, kind, count = struct.unpack_from(layout.order + layout.entry, data, start)
         if tag not in _TIFF_KEPT:
             continue
         if tag in seen:
             raise ValueError(f"tag {tag} is there twice")
         seen.add(tag)
-        first = _first_value(data, layout, start + size - layout.inline, (tag, kind, count))
-        yield tag, _Entry(data[start : start + size], count, first)
+        value_at = start + starts.step - layout.inline
+        first = _first_value(data, layout, value_at, (tag, kind, count))
+        yield tag, _Entry(data[start : start + starts.step], count, first)
 
 
-def _first_value(data: bytes, layout: _Layout, at: int, entry: tuple[int, int, int]) -> int:
+def _first_value(data: Content, layout: _Layout, at: int, entry: tuple[int, int, int]) -> int:
     """The first value of an entry if it is a whole number, else 0; all of them must be there."""
     tag, kind, count = entry
     if kind not in _TIFF_SIZES or not 1 <= count <= MAX_VALUES:
@@ -203,18 +285,25 @@ def _first_value(data: bytes, layout: _Layout, at: int, entry: tuple[int, int, i
 
 def _check_tiff_layout(entries: Mapping[int, _Entry]) -> None:
     """Check that tiles are not much larger than the image, and no more than cover it."""
-    missing = _Entry(b"", 0, 0)
-    width, height = (entries.get(tag, missing).first for tag in (_WIDTH, _HEIGHT))
+    width, height = _size_of(entries)
     if not width or not height:
         raise ValueError("it does not say how large it is")
-    rows = entries.get(_ROWS_PER_STRIP, missing).first or height
+    rows = _first_of(entries, _ROWS_PER_STRIP) or height
     _check_parts(entries, _STRIP_TAGS, -(-height // rows))
     if not entries.keys() & {*_TILE_TAGS, _TILE_WIDTH, _TILE_HEIGHT}:
         return
-    across, down = (entries.get(tag, missing).first for tag in (_TILE_WIDTH, _TILE_HEIGHT))
+    across, down = _first_of(entries, _TILE_WIDTH), _first_of(entries, _TILE_HEIGHT)
     if not (0 < across <= max(width, MAX_TILE_SIDE) and 0 < down <= max(height, MAX_TILE_SIDE)):
         raise ValueError(f"tiles of {across}×{down} pixels in an image of {width}×{height}")
     _check_parts(entries, _TILE_TAGS, -(-width // across) * -(-height // down))
+
+
+def _size_of(entries: Mapping[int, _Entry]) -> tuple[int, int]:
+    return _first_of(entries, _WIDTH), _first_of(entries, _HEIGHT)
+
+
+def _first_of(entries: Mapping[int, _Entry], tag: int) -> int:
+    return entries[tag].first if tag in entries else 0
 
 
 def _check_parts(entries: Mapping[int, _Entry], tags: tuple[int, int], expected: int) -> None:

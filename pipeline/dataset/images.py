@@ -1,4 +1,4 @@
-"""Open an image file, or say why it cannot be used."""
+"""Decode an image file whole, or say why it cannot be used."""
 
 import io
 import os
@@ -16,11 +16,11 @@ from pipeline.dataset.bare import bare
 from pipeline.dataset.image_error import ImageError as ImageError  # one place to import it from
 from pipeline.user_file import file_problem
 
-MAX_BYTES = 1 << 29
-"""Larger files are not read: the largest image that is accepted has 300 MB of pixels."""
+MAX_BYTES = 1 << 27
+"""Larger files are not read whole."""
 
 MAX_PIXELS = 100_000_000
-"""Images with more pixels are refused from their header, before anything is decoded."""
+"""Images with more pixels are not decoded whole, which is known from their header."""
 
 MIN_SIDE = 32
 """The least width and height: VGG16 halves its input five times, so less leaves no position."""
@@ -41,7 +41,7 @@ _DAMAGE = (
     struct.error,
 )
 
-# Pillow's own limit only warns up to twice its value; `_check_header` is stricter and per file.
+# Pillow's own limit only warns up to twice its value; `check_dimensions` is stricter and per file.
 Image.MAX_IMAGE_PIXELS = None
 
 
@@ -51,6 +51,10 @@ _content = Budget(MAX_BYTES)
 _decoding = Budget(MAX_PIXELS)
 
 
+class TooLargeError(ImageError):
+    """The image is too large to be decoded whole."""
+
+
 @contextmanager
 def image_content(file: Path) -> Iterator[bytes]:
     """The bytes of an image file, for as long as the block lasts.
@@ -58,10 +62,7 @@ def image_content(file: Path) -> Iterator[bytes]:
     Raises:
         ImageError: it is not a file, too large, or cannot be read.
     """
-    problem = file_problem(file, MAX_BYTES)
-    if problem:
-        advice = "cut it into images" if "expected at most" in problem else "correct the path"
-        raise ImageError(f"{problem}: {advice}, or copy the file again")
+    check_image_file(file, MAX_BYTES)
     try:
         with file.open("rb") as opened:
             size = min(os.fstat(opened.fileno()).st_size, MAX_BYTES)
@@ -69,6 +70,18 @@ def image_content(file: Path) -> Iterator[bytes]:
                 yield opened.read(size)
     except OSError as error:
         raise ImageError(f"cannot be read ({error.strerror})") from error
+
+
+def check_image_file(file: Path, most: int) -> None:
+    """Refuse what is not a file of at most `most` bytes, without opening it.
+
+    Raises:
+        ImageError: it is not.
+    """
+    problem = file_problem(file, most)
+    if problem:
+        advice = "cut it into images" if "expected at most" in problem else "correct the path"
+        raise ImageError(f"{problem}: {advice}, or copy the file again")
 
 
 def decode(
@@ -85,15 +98,17 @@ def decode(
         Pixels (H, W, 3), RGB, 0 to 255. Embedded colour profiles and orientations are ignored.
 
     Raises:
-        ImageError: the file is empty, damaged, too large or too small, of another size than it
-            is said to be, of several pages, or not 8-bit RGB.
+        TooLargeError: it has more pixels.
+        ImageError: the file is empty, damaged, too small, of another size than it is said to be,
+            of several pages, or not 8-bit RGB.
     """
     if not data:
         raise ImageError("the file is empty (0 bytes): copy it again")
     try:
         with Image.open(io.BytesIO(bare(data)), formats=_FORMATS) as image:
-            _check_header(image, len(data), most)
-            _check_size(image, size)
+            check_dimensions(image.size, len(data), min(most, MAX_PIXELS))
+            check_type(_pixel_type(image))
+            check_size(image.size, size)
             with _decoding.reserve(image.width * image.height):
                 return _pixels(image)
     except UnidentifiedImageError:
@@ -113,18 +128,42 @@ def _pixels(image: ImageFile.ImageFile) -> NDArray[np.uint8]:
     return pixels
 
 
-def _check_size(image: ImageFile.ImageFile, size: tuple[int, int] | None) -> None:
-    if size is not None and image.size != size:
+def check_digest(found: str, said: str) -> None:
+    """Refuse a file that is not the one it is said to be, if that is said.
+
+    Raises:
+        ImageError: it is another one.
+    """
+    if said not in ("", found):
         raise ImageError(
-            f"{image.width}×{image.height} pixels, but {size[0]}×{size[1]} in the manifest: "
+            f"content changed since it was indexed (SHA-256 {found[:12]}…, "
+            f"manifest {said[:12]}…): index the data set again"
+        )
+
+
+def check_size(found: tuple[int, int], said: tuple[int, int] | None) -> None:
+    """Refuse an image of another width and height than it is said to have, if that is said.
+
+    Raises:
+        ImageError: it is of another.
+    """
+    if said is not None and found != said:
+        raise ImageError(
+            f"{found[0]}×{found[1]} pixels, but {said[0]}×{said[1]} in the manifest: "
             "index the data set again"
         )
 
 
-def _check_header(image: ImageFile.ImageFile, file_bytes: int, most: int) -> None:
-    (width, height), most = image.size, min(most, MAX_PIXELS)
+def check_dimensions(size: tuple[int, int], file_bytes: int, most: int) -> None:
+    """Refuse an image of too many pixels, in all, or for the bytes of its file, or too few.
+
+    Raises:
+        TooLargeError: it has more than `most` pixels.
+        ImageError: its sides are too short, or the file cannot hold so many pixels.
+    """
+    width, height = size
     if width * height > most:
-        raise ImageError(
+        raise TooLargeError(
             f"{width}×{height} pixels, expected at most {most:,}: cut it into smaller images"
         )
     if min(width, height) < MIN_SIDE:
@@ -134,7 +173,14 @@ def _check_header(image: ImageFile.ImageFile, file_bytes: int, most: int) -> Non
             f"{width}×{height} pixels in {file_bytes:,} bytes: cut short, or made to fill the "
             "memory: copy it again"
         )
-    found = _pixel_type(image)
+
+
+def check_type(found: str) -> None:
+    """Refuse pixels that are not 8-bit RGB, which is called `RGB`.
+
+    Raises:
+        ImageError: they are not.
+    """
     if found != "RGB":
         raise ImageError(
             f"pixels are {_TYPE_NAMES.get(found, found)}, expected 8-bit RGB: "

@@ -1,6 +1,5 @@
 """From a dataset to the rows of its manifest and the list of what is wrong with it."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +9,10 @@ from typing import NamedTuple
 from cache.schema import ImageRow
 from pipeline.ahead import ahead, usable_cpus
 from pipeline.dataset.discover import LAYOUTS, Found, Problem, discover
-from pipeline.dataset.images import ImageError, decode, image_content
+from pipeline.dataset.images import ImageError
 from pipeline.dataset.manifest import write_manifest
+from pipeline.dataset.picture import open_picture
+from pipeline.dataset.statistics import pixels_digest
 from pipeline.errors import PipelineError, UsageError
 from pipeline.progress import Progress, silent
 from pipeline.tables import write_table
@@ -186,15 +187,13 @@ def _measure_all(found: list[Found], progress: Progress) -> tuple[list[_Measured
 
 def _measure(image: Found) -> _Measured | Problem:
     try:
-        with image_content(image.file) as data:
-            pixels = decode(data)
-            sha256 = hashlib.sha256(data).hexdigest()
+        picture = open_picture(image.file)
+        digest = pixels_digest(picture.height, picture.width)
+        for band in picture.bands():
+            digest.update(band.data)
     except ImageError as error:
         return Problem(image.row.path, "unreadable", str(error))
-    height, width, _ = pixels.shape
-    digest = hashlib.sha256(f"{height}×{width} ".encode())
-    digest.update(pixels.data)
-    row = image.row._replace(width=width, height=height, sha256=sha256)
+    row = image.row._replace(width=picture.width, height=picture.height, sha256=picture.sha256)
     return _Measured(row, digest.hexdigest())
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from cache import CacheWriter, Failure, ImageRow, Recipe, write_cache
 from pipeline.ahead import ahead, usable_cpus
+from pipeline.dataset.images import MAX_PIXELS
 from pipeline.dataset.manifest import image_path
 from pipeline.extraction.engines.encoder import Encoder
 from pipeline.extraction.known import KnownFeatures
@@ -102,8 +103,7 @@ class Encoding:
             yield from self._ahead(self._encode, self._until_stopped(rows), 1)
         else:
             images = self._ahead(self._load, rows, 2)
-            stream = encode_stream(images, self.encoder, self.patches.patch_size)
-            yield from self._until_stopped(stream)
+            yield from self._until_stopped(encode_stream(images, self.encoder))
 
     def _ahead(
         self,
@@ -130,18 +130,18 @@ class Encoding:
             yield item
 
     def _cost(self, row: ImageRow) -> int:
-        """Pixels in memory: views are the same pixels seen in another way, unless they grow."""
-        copies = len(self.patches.views) if self.patches.edge == "pad" else 1
-        return row.width * row.height * copies
+        """Pixels in memory; an image that is read band by band is to be alone, on all CPUs."""
+        pixels = row.width * row.height
+        return pixels if pixels <= MAX_PIXELS else PIXELS_AHEAD
 
     def _load(self, row: ImageRow) -> ImageFeatures | Failure:
         return load_image(image_path(self.manifest, row), row, self.patches)
 
     def _encode(self, row: ImageRow) -> ImageFeatures | Failure:
         image = self._load(row)
-        if isinstance(image, ImageFeatures):
-            encode_image(image, self.encoder, self.patches.patch_size)
-        return image
+        if isinstance(image, Failure):
+            return image
+        return encode_image(image, self.encoder, self.threads if image.is_large else 1)
 
     def _write(
         self,

@@ -1,11 +1,13 @@
-"""An image to an ordered grid of patches."""
+"""Where the patches of an image are, in which order."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.dataset.images import ImageError
 
-SCAN_ORDER = "raster"
+MAX_PATCHES = 1_000_000
+"""Of an image: memory grows with them, 8 KB each."""
+
 EDGE_POLICIES = ("drop", "pad")
 """What happens to pixels right and below that do not fill a patch: left out, or covered by
 patches whose missing part mirrors the image."""
@@ -26,7 +28,8 @@ def grid(width: int, height: int, patch_size: int, stride: int, edge: str) -> ND
         left (raster order).
 
     Raises:
-        ImageError: the image is smaller than a patch, and `edge` is `drop`.
+        ImageError: the image is smaller than a patch, and `edge` is `drop`; or it has more than
+            `MAX_PATCHES`.
     """
     columns = _starts(width, patch_size, stride, edge)
     rows = _starts(height, patch_size, stride, edge)
@@ -34,6 +37,11 @@ def grid(width: int, height: int, patch_size: int, stride: int, edge: str) -> ND
         raise ImageError(
             f"{width}×{height} pixels, smaller than a patch of {patch_size}: "
             "choose smaller patches, or edge policy `pad`"
+        )
+    if columns.size * rows.size > MAX_PATCHES:
+        raise ImageError(
+            f"{width}×{height} pixels have {columns.size * rows.size:,} patches, expected at most "
+            f"{MAX_PATCHES:,}: choose a larger stride"
         )
     y, x = np.meshgrid(rows, columns, indexing="ij")
     return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int32)
@@ -45,29 +53,3 @@ def _starts(length: int, patch_size: int, stride: int, edge: str) -> NDArray[np.
     if edge == "pad" and covered < length and whole * stride < length:
         whole += 1
     return np.arange(whole) * stride
-
-
-def extend(
-    image: NDArray[np.uint8], coords: NDArray[np.int32], patch_size: int
-) -> NDArray[np.uint8]:
-    """Mirror an image beyond its right and lower edge as far as its patches reach.
-
-    Args:
-        image: (H, W, 3).
-        coords: (n, 2) x and y of each patch's top-left pixel.
-        patch_size: side of a patch, in pixels.
-
-    Returns:
-        The image itself if its patches lie inside it, else (H', W', 3).
-    """
-    height, width = image.shape[:2]
-    right, below = np.maximum(coords.max(axis=0) + patch_size - (width, height), 0).tolist()
-    if not right and not below:
-        return image
-    return np.pad(image, ((0, below), (0, right), (0, 0)), mode="symmetric")
-
-
-def cut(image: NDArray[np.uint8], corner: NDArray[np.int32], patch_size: int) -> NDArray[np.uint8]:
-    """The patch (patch_size, patch_size, 3) at a top-left pixel (x, y), a view of the image."""
-    x, y = corner.tolist()
-    return image[y : y + patch_size, x : x + patch_size]

@@ -1,13 +1,14 @@
 """The recipe of the VGG16 patch features, and the options of it that a user sets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from cache.columns import POOLINGS, VGG16_CHANNELS, VGG16_NAMES
 from cache.schema import FEATURE_DTYPES, Recipe
 from pipeline.errors import UsageError
-from pipeline.extraction.patches import EDGE_POLICIES, SCAN_ORDER
+from pipeline.extraction.patches import EDGE_POLICIES
+from pipeline.extraction.tissue import min_tissue_of, scan_order
 from pipeline.extraction.views import VIEWS
 
 ENCODER = "vgg16"
@@ -41,6 +42,8 @@ class PatchOptions:
         views: some of `pipeline.extraction.views.VIEWS`, encoded in this order.
         encoder: `vgg16`, or a name that `pipeline.extraction.encoders` knows, whose features are
             its own: `layers` and `pooling` are those of VGG16 only.
+        min_tissue: least share of a patch's pixels that show tissue, by the rule of
+            `pipeline.extraction.tissue`; patches of less are left out. 0 keeps all.
     """
 
     patch_size: int = 224
@@ -51,6 +54,7 @@ class PatchOptions:
     pooling: str = DEFAULT_POOLING
     views: tuple[str, ...] = DEFAULT_VIEWS
     encoder: str = ENCODER
+    min_tissue: float = 0.0
 
     def __post_init__(self) -> None:
         if not 32 <= self.patch_size <= 2048:
@@ -65,11 +69,23 @@ class PatchOptions:
             raise UsageError(f"pooling {self.pooling!r}: expected {' or '.join(POOLINGS)}")
         _check_names("layers", self.layers, tuple(LAYERS))
         _check_names("views", self.views, VIEWS)
+        self._check_tissue()
         own = (DEFAULT_LAYERS, DEFAULT_POOLING)
         if self.encoder != ENCODER and (self.layers, self.pooling) != own:
             raise UsageError(
                 f"encoder {self.encoder}: its features are its own: --layers and --pooling are "
                 f"for {ENCODER}: leave them out"
+            )
+
+    def _check_tissue(self) -> None:
+        if not 0 <= self.min_tissue <= 1 or round(self.min_tissue, 4) != self.min_tissue:
+            raise UsageError(
+                f"least share of tissue {self.min_tissue}: expected 0 to 1, of at most 4 decimals"
+            )
+        if self.min_tissue and self.views != DEFAULT_VIEWS:
+            raise UsageError(
+                "patches without tissue cannot be left out of several views, as the views of an "
+                "image must have equally many: leave out --min-tissue or --views"
             )
 
     @property
@@ -126,7 +142,7 @@ def vgg16_recipe(
         feature_dim=options.vgg16_dim,
         patch_size=options.patch_size,
         stride=options.stride,
-        scan_order=SCAN_ORDER,
+        scan_order=scan_order(options.min_tissue),
         edge_policy=options.edge,
         colour="8-bit RGB, profiles ignored",
         normalisation=f"0-255 minus ({mean})",
@@ -149,17 +165,17 @@ def options_of(recipe: Recipe) -> PatchOptions:
             f"the features are of encoder {recipe.encoder!r}: they were imported, and cannot be "
             "made here from images"
         )
-    if recipe.encoder != ENCODER:
-        name = recipe.encoder.partition(",")[0]
-        size, stride, edge = recipe.patch_size, recipe.stride, recipe.edge_policy
-        return PatchOptions(size, stride, edge, recipe.dtype, views=recipe.views, encoder=name)
-    named = recipe.layer.split(",")
-    return PatchOptions(
-        recipe.patch_size,
-        recipe.stride,
-        recipe.edge_policy,
+    size, stride, edge = recipe.patch_size, recipe.stride, recipe.edge_policy
+    common = PatchOptions(
+        size,
+        stride,
+        edge,
         recipe.dtype,
-        tuple(layer for layer, name in LAYERS.items() if name in named) or DEFAULT_LAYERS,
-        recipe.pooling,
-        recipe.views,
+        views=recipe.views,
+        min_tissue=min_tissue_of(recipe.scan_order),
     )
+    if recipe.encoder != ENCODER:
+        return replace(common, encoder=recipe.encoder.partition(",")[0])
+    named = recipe.layer.split(",")
+    layers = tuple(layer for layer, name in LAYERS.items() if name in named) or DEFAULT_LAYERS
+    return replace(common, layers=layers, pooling=recipe.pooling)

@@ -5,12 +5,16 @@ import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from cache import CacheError, Failure, FeatureCache, ImageRow, ImageTable, Recipe, ShardPlace, check
 from cache.files import clear_unfinished, link_durably
 
 log = logging.getLogger(__name__)
+
+PIXELS_PER_SHARD = 400_000_000
+"""Of several images, so that an interruption costs one large image, and not many."""
 
 _MERGED = "merged.h5"
 
@@ -58,16 +62,16 @@ class ShardFolder:
         self.path = self.root / recipe.fingerprint[:16]
 
     def plan(self, rows: Sequence[ImageRow], images_per_shard: int) -> list[Shard]:
-        """Divide a manifest into shards."""
+        """Divide a manifest into shards, of fewer images where these are large."""
         plan = hashlib.sha256(ImageTable.from_rows(rows).sha256().encode()).hexdigest()
-        starts = range(0, len(rows), images_per_shard)
+        starts = _starts(rows, images_per_shard)
         return [
             Shard(
                 self.path / f"{plan[:8]}-{number:05d}-of-{len(starts):05d}.h5",
                 ShardPlace(number, len(starts), plan),
-                rows[start : start + images_per_shard],
+                rows[start:stop],
             )
-            for number, start in enumerate(starts)
+            for number, (start, stop) in enumerate(pairwise([*starts, len(rows)]))
         ]
 
     def files(self) -> list[Path]:
@@ -113,3 +117,15 @@ class ShardFolder:
     def remove(self) -> None:
         """Remove all of it; the caller holds the lock and has nothing left to write."""
         shutil.rmtree(self.root)
+
+
+def _starts(rows: Sequence[ImageRow], most: int) -> list[int]:
+    """Where each shard begins: at most `most` images each, and `PIXELS_PER_SHARD` if several."""
+    starts, pixels = [0], 0
+    for number, row in enumerate(rows):
+        own = row.width * row.height
+        if number - starts[-1] == most or (number > starts[-1] and pixels + own > PIXELS_PER_SHARD):
+            starts.append(number)
+            pixels = 0
+        pixels += own
+    return starts

@@ -1,119 +1,163 @@
 """Images to features as a stream: decoding ahead, batches filled across images, order kept."""
 
-import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache import Failure, ImageRow, ImageStatistics
 from pipeline.ahead import ahead
-from pipeline.dataset.images import ImageError, decode, image_content
-from pipeline.dataset.statistics import image_statistics
+from pipeline.dataset.images import ImageError
+from pipeline.dataset.picture import Picture, WholePicture, open_picture
+from pipeline.dataset.statistics import RunningStatistics, image_statistics
+from pipeline.extraction.cutting import Watcher, cut_patches, lay_cuts
 from pipeline.extraction.engines.encoder import Encoder, Pending
-from pipeline.extraction.patches import cut, extend, grid
 from pipeline.extraction.recipe import PatchOptions
-from pipeline.extraction.views import view_of
+from pipeline.extraction.tissue import tissue_share
+
+Item = TypeVar("Item")
 
 
-@dataclass
 class ImageFeatures:
     """One image on its way through the stream.
 
+    Args:
+        row: its row of the manifest.
+        picture: its pixels.
+        options: how it is cut.
+        watchers: shown its pixels on the way.
+
     Attributes:
         row: its row of the manifest.
-        coords: (n, 2) top-left pixels of its patches, view after view, equally many each.
-        blocks: its features so far, (b, D) each, (n, D) together at the end.
-        pixels: (H, W, 3) of each view, covering all of its patches.
-        statistics: of the image as it was decoded.
+        statistics: of the image as it was decoded; None if nobody asked.
+        is_large: whether its pixels are read band by band, as it is cut.
+        problem: why it cannot be used; empty if it can.
+
+    Raises:
+        ImageError: it is too small for a patch, or has too many.
     """
 
-    row: ImageRow
-    coords: NDArray[np.int32]
-    pixels: Sequence[NDArray[np.uint8]]
-    statistics: ImageStatistics | None = None
-    blocks: list[NDArray[np.float32]] = field(default_factory=list)
+    def __init__(
+        self,
+        row: ImageRow,
+        picture: Picture,
+        options: PatchOptions,
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
+        self.row, self.problem = row, ""
+        self.statistics: ImageStatistics | None = None
+        self.is_large = not isinstance(picture, WholePicture)
+        self._options = options
+        self._cuts = lay_cuts(picture.width, picture.height, options)
+        self._pieces = cut_patches(picture, self._cuts, watchers)
+        self._asked, self._is_cut = 0, False
+        self._found: dict[int, NDArray[np.float32]] = {}
+
+    def patches(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """The patches to encode, each once: its number and its pixels (H, W, 3)."""
+        least = self._options.min_tissue
+        try:
+            for number, pixels in self._pieces:
+                if not least or tissue_share(pixels) >= least:
+                    self._asked += 1
+                    yield number, pixels
+            if not self._asked:
+                self.problem = f"none of {len(self._cuts.coords)} patches shows tissue"
+        except ImageError as error:
+            self.problem = str(error)
+        self._is_cut = True
+        self._pieces = iter(())  # the pixels are not needed any longer
+
+    def put(self, number: int, features: NDArray[np.float32]) -> None:
+        """Take the features (D,) of a patch."""
+        self._found[number] = features
 
     @property
     def complete(self) -> bool:
-        """Whether every patch is encoded."""
-        return sum(map(len, self.blocks)) == len(self.coords)
+        """Whether every patch is encoded, or the image turned out to be of no use."""
+        return bool(self.problem) or (self._is_cut and len(self._found) == self._asked)
 
-    def patch(self, number: int, patch_size: int) -> NDArray[np.uint8]:
-        """The pixels (patch_size, patch_size, 3) of one patch."""
-        view = number * len(self.pixels) // len(self.coords)
-        return cut(self.pixels[view], self.coords[number], patch_size)
+    def outcome(self) -> "ImageFeatures | Failure":
+        """The image itself, once it is complete; or why it has no features."""
+        if self.problem:
+            return Failure(self.row.image_id, self.row.path, self.problem)
+        return self
+
+    @property
+    def coords(self) -> NDArray[np.int32]:
+        """(n, 2) top-left pixels of the encoded patches, view after view, in scan order."""
+        return self._cuts.coords[sorted(self._found)]
 
     @property
     def features(self) -> NDArray[np.float32]:
-        """(n, D), in scan order."""
-        return np.concatenate(self.blocks)
+        """(n, D), in the order of `coords`."""
+        return np.stack([self._found[number] for number in sorted(self._found)])
 
 
 def load_image(path: Path, row: ImageRow, options: PatchOptions) -> ImageFeatures | Failure:
-    """Read one image, once, and lay its grid; or say why it cannot be used."""
+    """Open one image, and lay its grid; or say why it cannot be used."""
     try:
-        with image_content(path) as data:
-            found = hashlib.sha256(data).hexdigest()
-            if found != row.sha256:
-                raise ImageError(
-                    f"content changed since it was indexed (SHA-256 {found[:12]}…, "
-                    f"manifest {row.sha256[:12]}…): index the data set again"
-                )
-            pixels = decode(data, (row.width, row.height))
-        image = lay_image(pixels, row, options)
+        picture = open_picture(path, row.sha256, (row.width, row.height))
+        if not isinstance(picture, WholePicture):
+            return _LargeFeatures(row, picture, options)
+        image = ImageFeatures(row, picture, options)
     except ImageError as error:
         return Failure(row.image_id, row.path, str(error))
-    image.statistics = image_statistics(pixels)
+    image.statistics = image_statistics(picture.pixels)
     return image
 
 
-def lay_image(pixels: NDArray[np.uint8], row: ImageRow, options: PatchOptions) -> ImageFeatures:
-    """Lay the grid of patches over each view of an image (H, W, 3).
+class _LargeFeatures(ImageFeatures):
+    """An image whose statistics are known once it is cut."""
 
-    Raises:
-        ImageError: it is too small for a patch.
-    """
-    views = [_laid(view_of(pixels, view), options) for view in options.views]
-    coords = np.concatenate([coords for _, coords in views])
-    return ImageFeatures(row, coords, [seen for seen, _ in views])
+    def __init__(self, row: ImageRow, picture: Picture, options: PatchOptions) -> None:
+        self._running = RunningStatistics(picture.height, picture.width)
+        super().__init__(row, picture, options, [self._running.add])
 
-
-def _laid(
-    pixels: NDArray[np.uint8], options: PatchOptions
-) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Pixels (H', W', 3) that cover the patches of an image, and where these are (n, 2)."""
-    height, width = pixels.shape[:2]
-    coords = grid(width, height, options.patch_size, options.stride, options.edge)
-    return extend(pixels, coords, options.patch_size), coords
+    def patches(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        yield from super().patches()
+        if not self.problem:
+            self.statistics = self._running.result()
 
 
-def encode_image(image: ImageFeatures, encoder: Encoder, patch_size: int, threads: int = 1) -> None:
+def encode_image(
+    image: ImageFeatures, encoder: Encoder, threads: int = 1
+) -> ImageFeatures | Failure:
     """Fill in the features of one image, with batches of its own.
 
     Args:
         image: what `load_image` gave.
         encoder: used by `threads` at once, if it works side by side.
-        patch_size: side of a patch, in pixels.
         threads: more than one makes sense only for an image alone.
     """
 
-    def encode(start: int) -> NDArray[np.float32]:
-        numbers = range(start, min(start + encoder.batch_size, len(image.coords)))
-        patches = np.stack([image.patch(n, patch_size) for n in numbers])  # (B, H, W, 3)
-        return encoder.submit(patches)()
+    def encode(batch: _Patches) -> tuple[_Patches, NDArray[np.float32]]:
+        return batch, encoder.submit(np.stack([pixels for _, pixels in batch]))()
 
-    starts = range(0, len(image.coords), encoder.batch_size)
+    batches = _batches(image.patches(), encoder.batch_size)
     workers = threads if encoder.side_by_side else 1
-    image.blocks += ahead(encode, starts, workers, workers) if workers > 1 else map(encode, starts)
-    image.pixels = ()
+    done = ahead(encode, batches, workers, workers) if workers > 1 else map(encode, batches)
+    for batch, features in done:  # (B, D)
+        for (number, _), values in zip(batch, features, strict=True):
+            image.put(number, values)
+    return image.outcome()
+
+
+_Patches = list[tuple[int, NDArray[np.uint8]]]
+"""Numbers and pixels of patches of one image."""
+
+
+def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    while batch := list(islice(items, size)):
+        yield batch
 
 
 def encode_stream(
-    items: Iterable[ImageFeatures | Failure], encoder: Encoder, patch_size: int
+    items: Iterable[ImageFeatures | Failure], encoder: Encoder
 ) -> Iterator[ImageFeatures | Failure]:
     """Fill in the features of images, in order, with batches that span images.
 
@@ -124,38 +168,41 @@ def encode_stream(
     batch: _Batch = []
     for item in items:
         unfinished.append(item)
-        for patch in range(len(item.coords) if isinstance(item, ImageFeatures) else 0):
-            batch.append((item, patch))  # type: ignore[arg-type]  # a Failure has no patches
+        for number, pixels in item.patches() if isinstance(item, ImageFeatures) else ():
+            batch.append((item, number, pixels))  # type: ignore[arg-type]  # no patches of a Failure
             if len(batch) == encoder.batch_size:
-                working.append((batch, _submit(batch, encoder, patch_size)))
+                working.append((batch, _submit(batch, encoder)))
                 batch = []
                 if len(working) == encoder.in_flight:
                     _collect(*working.popleft())
         yield from _finished(unfinished)
     if batch:
-        working.append((batch, _submit(batch, encoder, patch_size)))
+        working.append((batch, _submit(batch, encoder)))
     while working:
         _collect(*working.popleft())
         yield from _finished(unfinished)
     yield from _finished(unfinished)
 
 
-_Batch = list[tuple[ImageFeatures, int]]
-"""Images, and which patch of each."""
+_Batch = list[tuple[ImageFeatures, int, NDArray[np.uint8]]]
+"""Images, and of each the number and pixels of a patch."""
 
 
-def _submit(batch: _Batch, encoder: Encoder, patch_size: int) -> Pending:
-    patches = [image.patch(number, patch_size) for image, number in batch]
-    return encoder.submit(np.stack(patches))  # (B, patch_size, patch_size, 3)
+def _submit(batch: _Batch, encoder: Encoder) -> Pending:
+    return encoder.submit(np.stack([pixels for _, _, pixels in batch]))  # (B, H, W, 3)
 
 
 def _collect(batch: _Batch, pending: Pending) -> None:
-    for (image, _), row in zip(batch, pending(), strict=True):
-        image.blocks.append(row[None])
+    for (image, number, _), values in zip(batch, pending(), strict=True):
+        image.put(number, values)
 
 
 def _finished(
     unfinished: deque[ImageFeatures | Failure],
 ) -> Iterator[ImageFeatures | Failure]:
-    while unfinished and (isinstance(unfinished[0], Failure) or unfinished[0].complete):
-        yield unfinished.popleft()
+    while unfinished:
+        first = unfinished[0]
+        if isinstance(first, ImageFeatures) and not first.complete:
+            return
+        unfinished.popleft()
+        yield first.outcome() if isinstance(first, ImageFeatures) else first

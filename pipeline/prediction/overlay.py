@@ -28,6 +28,7 @@ _FRAME = 5
 _LEAST_SCALE = 0.02
 _MOST_LABELS = 64
 _LEAST_LABELLED = 56
+_LEAST_FRAMED = 12
 _INK, _PAPER = (24, 24, 24), (255, 255, 255)
 
 
@@ -66,28 +67,35 @@ def draw_overlay(
     """
     scale = scale_of(contributions)
     height, width = seen.pixels.shape[:2]
+    factor = seen.factor
     zoom = min(max(_MIN_SIDE / max(width, height), 1.0), MAX_SIDE / max(width, height))
     size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
     tinted = _tinted(seen.pixels, contribution_map(seen, contributions, options), scale)
     picture = Image.fromarray(tinted).resize(size, Image.Resampling.LANCZOS)
     if len(options.views) == 1 and options.views[0] == "identity":
-        _draw_patches(picture, seen.coords, contributions, options.patch_size, zoom, scale)
+        side = options.patch_size * zoom / factor
+        _draw_patches(picture, seen.coords * zoom / factor, contributions, side, scale)
     return _with_legend(picture, legend, scale)
 
 
 def contribution_map(
     seen: Seen, contributions: NDArray[np.float64], options: PatchOptions
 ) -> NDArray[np.float64]:
-    """(H, W) mean contribution of the patches that cover each pixel; not a number where none."""
+    """(H', W') mean contribution of the patches that cover a pixel of the reduced image.
+
+    Not a number where there is none.
+    """
     height, width = seen.pixels.shape[:2]
     total, count = np.zeros((height, width)), np.zeros((height, width))
     a_view = len(seen.coords) // len(options.views)
+    # Without a gap between patches, whatever the reduction.
+    corners = np.stack([seen.coords, seen.coords + options.patch_size], axis=1) // seen.factor
     for number, view in enumerate(options.views):
         seen_as = unview(total, view).shape
         sums, covers = np.zeros(seen_as), np.zeros(seen_as)
         for k in range(number * a_view, (number + 1) * a_view):
-            x, y = seen.coords[k]
-            place = np.s_[y : y + options.patch_size, x : x + options.patch_size]
+            (left, top), (right, bottom) = corners[k]
+            place = np.s_[top:bottom, left:right]
             if np.isfinite(contributions[k]):
                 sums[place] += contributions[k]
                 covers[place] += 1
@@ -110,18 +118,21 @@ def _tinted(
 
 def _draw_patches(
     picture: Image.Image,
-    coords: NDArray[np.int32],
+    corners: NDArray[np.float64],
     contributions: NDArray[np.float64],
-    patch_size: int,
-    zoom: float,
+    side: float,
     scale: float,
 ) -> None:
-    """Frame each patch, and write its number in scan order and what it contributes."""
+    """Frame each patch, and write its number in scan order and what it contributes.
+
+    Of patches that are too small for a frame, the colour is seen.
+    """
+    if side < _LEAST_FRAMED:
+        return
     draw = ImageDraw.Draw(picture)
-    side = patch_size * zoom
-    labelled = len(coords) <= _MOST_LABELS and side >= _LEAST_LABELLED
+    labelled = len(corners) <= _MOST_LABELS and side >= _LEAST_LABELLED
     font = _font(max(11, min(20, int(side / 11))))
-    for number, ((x, y), part) in enumerate(zip(coords * zoom, contributions, strict=True), 1):
+    for number, ((x, y), part) in enumerate(zip(corners, contributions, strict=True), 1):
         box = (x, y, x + side - 1, y + side - 1)
         draw.rectangle(box, outline=_frame_colour(part, scale), width=_FRAME if labelled else 2)
         if labelled:

@@ -197,7 +197,6 @@ class _Run:
         return [self._one(*pair) for pair in zip(images, verdicts, strict=True)]
 
     def _one(self, seen: Seen, verdict: Verdict) -> Predicted:
-        height, width = seen.pixels.shape[:2]
         picture = self.names.next(seen.name)
         if picture is not None:
             drawn = draw_seen(self.ensemble, self.reader, seen, verdict)
@@ -206,8 +205,8 @@ class _Run:
         return Predicted(
             image=seen.name,
             sha256=seen.sha256,
-            width=width,
-            height=height,
+            width=seen.width,
+            height=seen.height,
             patches=len(seen.coords),
             verdict=verdict,
             overlay="" if picture is None else str(picture),

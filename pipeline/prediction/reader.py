@@ -1,6 +1,5 @@
 """Images to features, as the recipe of a model asks for."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,16 @@ from numpy.typing import NDArray
 
 from cache import Failure, ImageRow, Recipe
 from pipeline.ahead import ahead
-from pipeline.dataset.images import MAX_PIXELS, ImageError, decode, image_content
+from pipeline.dataset.images import MAX_PIXELS, ImageError
+from pipeline.dataset.picture import Picture, decoded_picture, open_picture
+from pipeline.dataset.reduce import Reduced
 from pipeline.errors import UsageError
 from pipeline.extraction.encoders.recipe import AnyWeights, make_recipe
 from pipeline.extraction.encoding import clamp_threads
 from pipeline.extraction.engines.choose import choose_backend, make_encoder
 from pipeline.extraction.engines.encoder import Encoder
 from pipeline.extraction.recipe import PatchOptions, options_of
-from pipeline.extraction.stream import ImageFeatures, encode_image, encode_stream, lay_image
+from pipeline.extraction.stream import ImageFeatures, encode_image, encode_stream
 from pipeline.prediction.find_images import Asked
 
 
@@ -28,14 +29,20 @@ class Seen(NamedTuple):
     Attributes:
         name: of the image.
         sha256: of its file.
-        pixels: (H, W, 3).
+        width: in pixels.
+        height: in pixels.
+        pixels: (H', W', 3) to show it by.
+        factor: by which these are reduced.
         coords: (n, 2) top-left pixels of its patches, view after view, in scan order.
         features: (n, D) of the type in which a cache stores them.
     """
 
     name: str
     sha256: str
+    width: int
+    height: int
     pixels: NDArray[np.uint8]
+    factor: int
     coords: NDArray[np.int32]
     features: NDArray[np.floating]
 
@@ -86,63 +93,52 @@ class Reader:
         Raises:
             ImageError: it cannot be used.
         """
-        image, pixels = self._laid(Asked(name, Path(name)), data, most)
-        encode_image(image, self.encoder, self.options.patch_size, self.threads)
-        return self._seen(image, pixels)
+        image = _Shown(Asked(name, Path(name)), decoded_picture(data, most), self.options)
+        if encode_image(image, self.encoder, self.threads) is not image:
+            raise ImageError(image.problem)
+        return image.seen()
 
     def read(self, asked: Iterable[Asked]) -> Iterator[Seen | Failure]:
         """Read images in order, several at a time."""
         workers = self.threads
         if self.encoder.side_by_side:
-            found = ahead(lambda one: self._load(one, encode=True), asked, workers, workers)
+            found = ahead(self._encode, asked, workers, workers)
         else:
-            loaded = ahead(lambda one: self._load(one), asked, workers, 2 * workers)
-            found = self._streamed(loaded)
+            loaded = ahead(self._load, asked, workers, 2 * workers)
+            found = encode_stream(loaded, self.encoder)
         for item in found:
-            yield item if isinstance(item, Failure) else self._seen(*item)
+            yield item.seen() if isinstance(item, _Shown) else item  # type: ignore[misc]
 
-    def _load(
-        self, asked: Asked, encode: bool = False
-    ) -> tuple[ImageFeatures, NDArray[np.uint8]] | Failure:
+    def _load(self, asked: Asked) -> "_Shown | Failure":
         try:
-            with image_content(asked.path) as data:
-                image, pixels = self._laid(asked, data)
+            return _Shown(asked, open_picture(asked.path, asked.sha256), self.options)
         except ImageError as error:
             return Failure(asked.name, str(asked.path), str(error))
-        if encode:
-            encode_image(image, self.encoder, self.options.patch_size)
-        return image, pixels
 
-    def _laid(
-        self, asked: Asked, data: bytes, most: int = MAX_PIXELS
-    ) -> tuple[ImageFeatures, NDArray[np.uint8]]:
-        digest = hashlib.sha256(data).hexdigest()
-        if asked.sha256 not in ("", digest):
-            raise ImageError(
-                f"content changed since it was indexed (SHA-256 {digest[:12]}…, "
-                f"manifest {asked.sha256[:12]}…): index the data set again"
-            )
-        pixels = decode(data, most=most)
-        height, width = pixels.shape[:2]
-        row = ImageRow(asked.name, str(asked.path), "", "", "", "", 0, width, height, digest)
-        return lay_image(pixels, row, self.options), pixels
+    def _encode(self, asked: Asked) -> ImageFeatures | Failure:
+        image = self._load(asked)
+        if isinstance(image, Failure):
+            return image
+        return encode_image(image, self.encoder, self.threads if image.is_large else 1)
 
-    def _streamed(
-        self, loaded: Iterable[tuple[ImageFeatures, NDArray[np.uint8]] | Failure]
-    ) -> Iterator[tuple[ImageFeatures, NDArray[np.uint8]] | Failure]:
-        waiting: list[NDArray[np.uint8]] = []
 
-        def images() -> Iterator[ImageFeatures | Failure]:
-            for item in loaded:
-                if isinstance(item, Failure):
-                    yield item
-                else:
-                    waiting.append(item[1])
-                    yield item[0]
+class _Shown(ImageFeatures):
+    """An image that is reduced on the way, to be shown."""
 
-        for result in encode_stream(images(), self.encoder, self.options.patch_size):
-            yield result if isinstance(result, Failure) else (result, waiting.pop(0))
+    def __init__(self, asked: Asked, picture: Picture, options: PatchOptions) -> None:
+        width, height = picture.width, picture.height
+        row = ImageRow(
+            *(asked.name, str(asked.path), "", "", "", ""), 0, width, height, picture.sha256
+        )
+        self._reduced, self._dtype = Reduced(height, width), options.dtype
+        super().__init__(row, picture, options, [self._reduced.add])
 
-    def _seen(self, image: ImageFeatures, pixels: NDArray[np.uint8]) -> Seen:
-        features = image.features.astype(self.options.dtype)
-        return Seen(image.row.image_id, image.row.sha256, pixels, image.coords, features)
+    def seen(self) -> Seen:
+        """What a model sees, once the image is complete."""
+        row, reduced = self.row, self._reduced
+        pixels, features = reduced.result(), self.features.astype(self._dtype)
+        return Seen(
+            *(row.image_id, row.sha256, row.width, row.height, pixels, reduced.factor),
+            coords=self.coords,
+            features=features,
+        )

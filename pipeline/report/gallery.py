@@ -1,15 +1,16 @@
 """The surest mistakes, with what each patch contributed."""
 
 import base64
-import hashlib
 import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from PIL import Image
 
-from pipeline.dataset.images import ImageError, decode, image_content
+from pipeline.dataset.images import ImageError
 from pipeline.dataset.manifest import image_path
+from pipeline.dataset.picture import open_picture
+from pipeline.dataset.reduce import reduce_picture
 from pipeline.errors import UsageError
 from pipeline.extraction.recipe import options_of
 from pipeline.fitting.model_file import load_model
@@ -95,13 +96,11 @@ def cached_image(run: RunFiles, number: int) -> Seen:
         ImageError: the file is not there, or not the one that was encoded.
     """
     row = run.rows[number]
-    with image_content(image_path(run.manifest, row)) as data:
-        if hashlib.sha256(data).hexdigest() != row.sha256:
-            raise ImageError("the file changed since it was encoded")
-        pixels = decode(data, (row.width, row.height))
+    size = (row.width, row.height)
+    pixels, factor = reduce_picture(open_picture(image_path(run.manifest, row), row.sha256, size))
     mine = slice(*run.cache.offsets[number : number + 2].tolist())
     coords = run.cache.all_coords(mine.start, mine.stop)
-    return Seen(row.image_id, row.sha256, pixels, coords, run.features[mine])
+    return Seen(row.image_id, row.sha256, *size, pixels, factor, coords, run.features[mine])
 
 
 def as_data(picture: Image.Image) -> str:

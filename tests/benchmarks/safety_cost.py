@@ -28,11 +28,11 @@ from pipeline.ahead import ahead, usable_cpus
 from pipeline.dataset.images import decode
 from pipeline.dataset.index import index_dataset
 from pipeline.dataset.manifest import image_path, read_manifest, write_manifest
+from pipeline.dataset.picture import WholePicture
 from pipeline.dataset.statistics import image_statistics
 from pipeline.extraction import extract as stage
 from pipeline.extraction.engines.choose import choose_backend, make_encoder
 from pipeline.extraction.engines.encoder import Encoder, Pending
-from pipeline.extraction.patches import extend, grid
 from pipeline.extraction.recipe import PatchOptions
 from pipeline.extraction.stream import ImageFeatures, encode_image
 from pipeline.weights.weights_file import load_weights
@@ -125,12 +125,10 @@ def plain(manifest: Path, weights: Path, make: Make) -> None:
     rows = read_manifest(manifest)
 
     def load(row: ImageRow) -> ImageFeatures:
-        pixels = decode(image_path(manifest, row).read_bytes())
-        height, width = pixels.shape[:2]
-        coords = grid(width, height, PATCHES.patch_size, PATCHES.stride, PATCHES.edge)
-        views = [extend(pixels, coords, PATCHES.patch_size)]
-        image = ImageFeatures(row, coords, views, image_statistics(pixels))
-        encode_image(image, network, PATCHES.patch_size)
+        picture = WholePicture(decode(image_path(manifest, row).read_bytes()), "")
+        image = ImageFeatures(row, picture, PATCHES)
+        image.statistics = image_statistics(picture.pixels)
+        encode_image(image, network)
         return image
 
     dim = PATCHES.vgg16_dim

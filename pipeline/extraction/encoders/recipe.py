@@ -6,8 +6,8 @@ from cache import Recipe
 from pipeline.errors import UsageError
 from pipeline.extraction.encoders.architecture import Architecture
 from pipeline.extraction.encoders.choose import find_architecture
-from pipeline.extraction.patches import SCAN_ORDER
 from pipeline.extraction.recipe import ENCODER, PatchOptions, vgg16_recipe
+from pipeline.extraction.tissue import scan_order
 from pipeline.weights.model_weights import ModelWeights, load_model_weights
 from pipeline.weights.weights_file import Weights, load_weights
 
@@ -44,7 +44,7 @@ def make_recipe(options: PatchOptions, weights: AnyWeights, precision: str) -> R
         feature_dim=architecture.feature_dim,
         patch_size=options.patch_size,
         stride=options.stride,
-        scan_order=SCAN_ORDER,
+        scan_order=scan_order(options.min_tissue),
         edge_policy=options.edge,
         colour="8-bit RGB, profiles ignored",
         normalisation=architecture.normalisation,

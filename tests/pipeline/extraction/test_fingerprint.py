@@ -16,6 +16,7 @@ OTHER = {
     "layers": ("conv3_3",),
     "pooling": "mean",
     "views": ("identity", "flip_x"),
+    "min_tissue": 0.1,
 }
 PLAIN = PatchOptions(layers=("pool5",), pooling="mean", views=("identity",))
 

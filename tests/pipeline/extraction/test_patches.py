@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pipeline.dataset.images import ImageError
-from pipeline.extraction.patches import cut, extend, grid
+from pipeline.extraction.patches import grid
 
 lengths = st.integers(1, 300)
 sides = st.integers(1, 120)
@@ -63,25 +63,6 @@ def test_an_image_smaller_than_a_patch_is_refused_unless_padded(width, height):
     assert len(grid(width, height, 224, 224, "pad")) >= 1
 
 
-def test_a_patch_is_the_pixels_at_its_coordinates():
-    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
-    for corner in grid(90, 60, 20, 15, "drop"):
-        x, y = corner
-        np.testing.assert_array_equal(cut(image, corner, 20), image[y : y + 20, x : x + 20])
-
-
-@given(lengths, lengths, st.integers(1, 60))
-def test_what_is_beyond_the_edge_mirrors_the_image(width, height, side):
-    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    coords = grid(width, height, side, side, "pad")
-    extended = extend(image, coords, side)
-    np.testing.assert_array_equal(extended[:height, :width], image)
-    for corner in coords:
-        assert cut(extended, corner, side).shape == (side, side, 3)
-    if extended.shape[1] > width:
-        np.testing.assert_array_equal(extended[:height, width], image[:, -1])
-
-
-def test_an_image_that_needs_no_extension_is_not_copied():
-    image = np.zeros((64, 64, 3), np.uint8)
-    assert extend(image, grid(64, 64, 32, 32, "pad"), 32) is image
+def test_more_patches_than_memory_should_hold_are_refused_before_they_are_laid():
+    with pytest.raises(ImageError, match=r"396,527,425 patches.*choose a larger stride"):
+        grid(20_000, 20_024, 100, 1, "drop")

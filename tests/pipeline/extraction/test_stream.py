@@ -14,11 +14,12 @@ from PIL import Image
 
 from cache import Failure, ImageRow
 from pipeline.ahead import Budget, ahead
-from pipeline.dataset.images import MAX_BYTES
+from pipeline.dataset.large_images import MAX_LARGE_BYTES
+from pipeline.dataset.picture import WholePicture
 from pipeline.extraction.recipe import PatchOptions
 from pipeline.extraction.stream import ImageFeatures, encode_image, encode_stream, load_image
 
-SIDE = 4
+SIDE = 32
 
 
 class MeanEncoder:
@@ -52,15 +53,15 @@ def row(name: str, sha256: str = "0" * 64) -> ImageRow:
 def image_of(number: int, patches: int) -> ImageFeatures:
     """An image `patches` wide, whose k-th patch is full of the value number + k."""
     pixels = np.repeat(np.arange(number, number + patches, dtype=np.uint8), SIDE)
-    coords = np.array([[SIDE * k, 0] for k in range(patches)], np.int32)
-    return ImageFeatures(row(str(number)), coords, [np.tile(pixels[None, :, None], (SIDE, 1, 3))])
+    picture = WholePicture(np.tile(pixels[None, :, None], (SIDE, 1, 3)), "")
+    return ImageFeatures(row(str(number)), picture, PatchOptions(SIDE, SIDE))
 
 
 @given(st.lists(st.integers(0, 7), max_size=12), st.integers(1, 5), st.integers(1, 4))
 def test_order_and_features_survive_any_batching(lengths, batch_size, in_flight):
     items = [image_of(10 * i, n) if n else Failure(str(i), "p", "r") for i, n in enumerate(lengths)]
     encoder = MeanEncoder(batch_size, in_flight)
-    results = list(encode_stream(iter(items), encoder, SIDE))
+    results = list(encode_stream(iter(items), encoder))
     assert all(given is got for given, got in zip(items, results, strict=True))
     for i, result in enumerate(results):
         if isinstance(result, ImageFeatures):
@@ -82,9 +83,9 @@ class ThreadedEncoder(MeanEncoder):
 @pytest.mark.parametrize("kind", [MeanEncoder, ThreadedEncoder])
 def test_an_image_alone_has_the_same_features(kind, length, batch_size, threads):
     image = image_of(3, length)
-    encode_image(image, kind(batch_size), SIDE, threads)
+    encode_image(image, kind(batch_size), threads)
     assert image.features[:, 0].tolist() == list(range(3, 3 + length))
-    assert not image.pixels, "pixels are kept, although nothing needs them"
+    assert not list(image.patches()), "pixels are kept, although nothing needs them"
 
 
 def test_an_image_is_given_on_as_soon_as_it_is_complete():
@@ -95,7 +96,7 @@ def test_an_image_is_given_on_as_soon_as_it_is_complete():
             taken.append(i)
             yield image_of(i, 2)
 
-    stream = encode_stream(items(), MeanEncoder(2), SIDE)
+    stream = encode_stream(items(), MeanEncoder(2))
     next(stream)
     assert taken == [0]
 
@@ -166,8 +167,11 @@ def test_a_loaded_image_has_its_grid_and_pixels(tmp_path):
     sized = row("a", digest)._replace(width=70, height=40)
     loaded = load_image(tmp_path / "a.png", sized, PatchOptions(32, 32))
     assert isinstance(loaded, ImageFeatures)
-    assert loaded.coords.tolist() == [[0, 0], [32, 0]]
-    np.testing.assert_array_equal(loaded.pixels[0], np.asarray(Image.open(tmp_path / "a.png")))
+    pixels = np.asarray(Image.open(tmp_path / "a.png"))
+    found = dict(loaded.patches())
+    assert found.keys() == {0, 1}
+    np.testing.assert_array_equal(found[0], pixels[:32, :32])
+    np.testing.assert_array_equal(found[1], pixels[:32, 32:64])
 
 
 def test_an_image_that_cannot_be_used_costs_itself_only(tmp_path):
@@ -212,7 +216,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, make):
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path):
     with (tmp_path / "a.png").open("wb") as file:
-        file.truncate(MAX_BYTES + 1)
+        file.truncate(MAX_LARGE_BYTES + 1)
     failure = load_image(tmp_path / "a.png", row("a"), PatchOptions(32, 32))
     assert isinstance(failure, Failure)
-    assert "expected at most 536,870,912" in failure.reason
+    assert "expected at most 4,294,967,296" in failure.reason

@@ -29,7 +29,8 @@ def seen(width, height, options, grey=128):
         tall, wide = view_of(pixels, view).shape[:2]
         coords.append(grid(wide, tall, options.patch_size, options.stride, options.edge))
     coords = np.concatenate(coords)
-    return Seen("a.png", "", pixels, coords, np.zeros((len(coords), 1), np.float16))
+    features = np.zeros((len(coords), 1), np.float16)
+    return Seen("a.png", "", width, height, pixels, 1, coords, features)
 
 
 def test_each_pixel_has_the_mean_contribution_of_the_patches_that_cover_it():
