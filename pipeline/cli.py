@@ -492,6 +492,12 @@ def extract(
     "--checks", default=8, show_default=True, help="Looks at the images set aside for validation."
 )
 @click.option("--batch-size", default=32, show_default=True, help="Images a step.")
+@click.option(
+    "--sequence-length",
+    default=512,
+    show_default=True,
+    help="Patches that are read in one go; longer sequences are read in several parts.",
+)
 @click.option("--learning-rate", default=1e-3, show_default=True, help="Of AdamW.")
 @click.option("--weight-decay", default=1e-3, show_default=True, help="Of AdamW.")
 @click.option("--seed", default=0, show_default=True, help="Seed of everything random.")

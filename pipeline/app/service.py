@@ -117,7 +117,7 @@ class Service:
         seen = self.reader.read_one(name, data, self.options.most_pixels)
         image = Sequences.from_arrays(seen.features, np.array([0, len(seen.features)]))
         verdict = self.ensemble.judge(image)[0]
-        parts = contributions(self.ensemble, seen.features)
+        parts = contributions(self.ensemble, seen.features, seen.coords)
         near = [] if self.neighbours is None else self.neighbours.nearest(self.ensemble, image)
         width, height = seen.width, seen.height
         row = Predicted(name, seen.sha256, width, height, len(seen.coords), verdict)

@@ -189,6 +189,7 @@ class _Run:
             protocol=study.protocol,
             temperature=fitted.lstm.temperature,
             threshold=fitted.lstm.threshold,
+            sequence_length=self.options.sequence_length,
         )
         save_model(folder / "model.safetensors", model)
         roles = study.splits.roles(fold)

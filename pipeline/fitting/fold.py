@@ -56,7 +56,7 @@ def fit_fold(study: Study, fold: int, options: FitOptions, twin: Splits | None) 
     seed = _seed(options, fold)
     development = develop(study, roles, group_by, options, [options.seed, fold])
     best = _fit_best(study, development, options, seed)
-    inputs, sizes = _whitened(study, best.whitening), best.network.sizes
+    inputs, sizes = _whitened(study, best.whitening, options), best.network.sizes
     companions: dict[str, tuple[Locked, Mapping[str, str]]] = {}
     if options.companions:
         for name, fit in FITTED_BESIDE.items():
@@ -116,15 +116,16 @@ def _fit_lstm(
 ) -> _Candidate:
     whitening = fit_whitening(features, choose_columns(study.recipe, options), options)
     network = LstmNetwork(_sizes(study, len(development.members), whitening.size, options))
-    inputs = _whitened(study, whitening)
+    inputs = _whitened(study, whitening, options)
     task = Task(inputs, study.targets, study.cases, development.members)
     trained = train(network, task, options, seed)
     said = Fitted.of(trained.logits, trained.aside, trained.history)
     return _Candidate(text, options, whitening, network, trained.by_case, said)
 
 
-def _whitened(study: Study, whitening: Whitening) -> Sequences:
-    return Sequences(whitening.apply(study.features.values), study.features.offsets)
+def _whitened(study: Study, whitening: Whitening, options: FitOptions) -> Sequences:
+    values = whitening.apply(study.features.values)
+    return Sequences(values, study.features.offsets, options.sequence_length)
 
 
 def _sizes(study: Study, members: int, inputs: int, options: FitOptions) -> NetworkSizes:

@@ -18,7 +18,7 @@ from pipeline.errors import UsageError
 from pipeline.fitting.calibration import apply_temperature
 from pipeline.fitting.familiar import MOST_REFERENCES, Familiar
 from pipeline.fitting.networks import LstmNetwork, NetworkSizes
-from pipeline.fitting.options import TARGETS
+from pipeline.fitting.options import SEQUENCE_LENGTHS, TARGETS
 from pipeline.fitting.record import MAX_CLASSES
 from pipeline.fitting.sequences import Sequences
 from pipeline.fitting.training import predict
@@ -26,7 +26,7 @@ from pipeline.fitting.whitening import Whitening
 from pipeline.safetensors_file import check_safetensors, write_safetensors
 from pipeline.user_file import printable
 
-FORMAT = "lstm-patch-classifier 3"
+FORMAT = "lstm-patch-classifier 4"
 
 _FOLD = re.compile(r"[0-9]{1,9}")
 _WHITENING = "whitening."
@@ -78,6 +78,7 @@ class Model:
         protocol: how training and test images were kept apart.
         temperature: that the mean of the members' logits is divided by.
         threshold: probability from which the positive class is called; None of more than two.
+        sequence_length: patches that it reads in one go.
     """
 
     whitening: Whitening
@@ -90,10 +91,12 @@ class Model:
     protocol: str
     temperature: float
     threshold: float | None
+    sequence_length: int
 
     def inputs(self, features: Sequences) -> Sequences:
         """What the network reads of images with features as in a cache."""
-        return Sequences(self.whitening.apply(features.values), features.offsets)
+        values = self.whitening.apply(features.values)
+        return Sequences(values, features.offsets, self.sequence_length)
 
     def answer(self, features: Sequences) -> Answer:
         """What it says of images with features as in a cache."""
@@ -126,6 +129,7 @@ def save_model(path: Path, model: Model) -> None:
         "protocol": model.protocol,
         "temperature": json.dumps(model.temperature),
         "threshold": json.dumps(model.threshold),
+        "sequence_length": json.dumps(model.sequence_length),
         "limit": json.dumps(model.familiar.limit),
     }
     whitening = {  # its whole numbers first, where they are aligned
@@ -197,7 +201,15 @@ def _assemble(header: dict[str, str], file: Any) -> Model:  # noqa: ANN401 - has
         protocol=header["protocol"],
         temperature=temperature,
         threshold=threshold,
+        sequence_length=_sequence_length(header["sequence_length"]),
     )
+
+
+def _sequence_length(text: str) -> int:
+    value, (least, most) = json.loads(text), SEQUENCE_LENGTHS
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"sequence_length is {value!r:.40}, expected {least} to {most}")
+    return value
 
 
 def _numbers(header: dict[str, str], sizes: NetworkSizes) -> tuple[float, float | None]:

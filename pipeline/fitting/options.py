@@ -11,6 +11,7 @@ from pipeline.errors import UsageError
 MAX_SEED = 2**32
 TARGETS = ("label", "subtype")
 COMPRESSIONS = ("log", "none")
+SEQUENCE_LENGTHS = (2, 65536)
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class FitOptions:
         checks: looks at the images set aside, of which the last is kept, or an earlier one whose
             loss is lower beyond doubt.
         batch_size: images a step.
+        sequence_length: patches that are read in one go; of longer sequences, each step of
+            training takes one of several parts, and predictions are the mean over all of them.
         learning_rate: of AdamW.
         weight_decay: of AdamW.
         seed: of everything random.
@@ -65,6 +68,7 @@ class FitOptions:
     steps: int = 0
     checks: int = 8
     batch_size: int = 32
+    sequence_length: int = 512
     learning_rate: float = 1e-3
     weight_decay: float = 1e-3
     seed: int = 0
@@ -152,6 +156,7 @@ _WHOLE = {
     "steps": (0, 1_000_000),
     "checks": (1, 1000),
     "batch_size": (1, 65536),
+    "sequence_length": SEQUENCE_LENGTHS,
     "seed": (0, MAX_SEED - 1),
     "train_magnification": (0, 2**31 - 1),
 }

@@ -15,6 +15,7 @@ from pipeline.fitting.options import FitOptions
 from pipeline.fitting.sequences import Sequences
 
 _PREDICT_BATCH = 512
+_PREDICT_STEPS = 1 << 16
 _LEAST_STEPS = 100
 _PASSES = 10
 
@@ -192,7 +193,7 @@ def _loss(
     generator: torch.Generator,
 ) -> torch.Tensor:
     """The sum over members of the mean loss over their batch."""
-    x, inside = task.sequences.batch(images)  # (M, B, T, k)
+    x, inside = task.sequences.draw(images, generator)  # (M, B, T, k)
     if task.shuffled:
         x, inside = shuffled_steps(x, inside, generator)
     logits = network(x, inside, generator)  # (M, B, C)
@@ -266,12 +267,34 @@ class _Judge:
 
 
 def predict(network: Network, sequences: Sequences, images: torch.Tensor) -> torch.Tensor:
-    """Logits (M, n, C) of images (n,), or each member's own (M, n), in evaluation mode."""
+    """Logits (M, n, C) of images (n,), or each member's own (M, n), in evaluation mode.
+
+    Of an image that is read in parts, the mean over all of them.
+    """
+    if not sequences.has_parts:
+        return _predict(network, sequences, images, None)
+    different, place = torch.unique(images, return_inverse=True)  # (u,), as images
+    image, part = sequences.all_parts(different)  # (q,)
+    said = _predict(network, sequences, different[image], part)  # (M, q, C)
+    sums = said.new_zeros(said.shape[0], len(different), said.shape[2]).index_add_(1, image, said)
+    means = sums / sequences.parts[different][:, None]  # (M, u, C)
+    if images.ndim == 1:
+        return means[:, place]
+    return means.gather(1, place[..., None].expand(*place.shape, means.shape[2]))
+
+
+def _predict(
+    network: Network, sequences: Sequences, images: torch.Tensor, part: torch.Tensor | None
+) -> torch.Tensor:
+    """Logits (M, n, C) of one part of each image."""
     members = next(network.parameters()).shape[0]
-    parts = []
+    at_once = max(1, min(_PREDICT_BATCH, _PREDICT_STEPS // sequences.longest_part))
+    said = []
     with torch.inference_mode():
-        for part in torch.split(images, _PREDICT_BATCH, dim=-1):
-            x, inside = sequences.batch(part)  # (n, T, k) or (M, n, T, k)
+        for number, some in enumerate(torch.split(images, at_once, dim=-1)):
+            start = number * at_once
+            own = None if part is None else part[start : start + at_once]
+            x, inside = sequences.batch(some, own)  # (n, T, k) or (M, n, T, k)
             many = x.expand(members, *x.shape[-3:])  # (M, n, T, k)
-            parts.append(network(many, None if inside is None else inside.expand(many.shape[:3])))
-    return torch.cat(parts, dim=1)
+            said.append(network(many, None if inside is None else inside.expand(many.shape[:3])))
+    return torch.cat(said, dim=1)

@@ -215,7 +215,7 @@ class _Run:
 
 def draw_seen(ensemble: Ensemble, reader: Reader, seen: Seen, verdict: Verdict) -> Image.Image:
     """The picture of an image with what each patch contributes to the verdict."""
-    parts = contributions(ensemble, seen.features)
+    parts = contributions(ensemble, seen.features, seen.coords)
     legend = Legend(legend_lines(ensemble, seen, verdict), f"for {shown_class(ensemble, verdict)}")
     return draw_overlay(seen, parts, reader.options, legend)
 

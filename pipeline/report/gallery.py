@@ -78,7 +78,7 @@ def _draw(run: RunFiles, prediction: Prediction) -> Image.Image:
     options = options_of(run.recipe)
     seen = cached_image(run, number)
     ensemble = fold_ensemble(run.fits, prediction.fold)
-    parts = contributions(ensemble, seen.features)
+    parts = contributions(ensemble, seen.features, seen.coords)
     shown = ensemble.classes[-1] if len(ensemble.classes) == 2 else prediction.called
     lines = ["Of each patch: the probability with it minus that without it."]
     return draw_overlay(seen, parts, options, Legend(lines, f"for {shown}"))

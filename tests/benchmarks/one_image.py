@@ -85,6 +85,7 @@ def random_model(weights: Weights, fold: int) -> Model:
         protocol="none",
         temperature=1.0,
         threshold=0.5,
+        sequence_length=FitOptions().sequence_length,
     )
 
 

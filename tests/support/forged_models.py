@@ -37,6 +37,7 @@ def sound_model(sizes: NetworkSizes = SIZES, **changes: object) -> Model:
         "protocol": "case-disjoint, 5 folds",
         "temperature": 1.25,
         "threshold": 0.5,
+        "sequence_length": 512,
     }
     return Model(**{**fields, **changes})
 

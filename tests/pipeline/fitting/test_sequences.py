@@ -1,5 +1,7 @@
 """A batch holds the patches of its images, and nothing of others."""
 
+from itertools import chain
+
 import numpy as np
 import torch
 from hypothesis import given
@@ -69,3 +71,55 @@ def test_permuting_changes_the_order():
     data = sequences_of([50, 50])
     changed = data.permuted(torch.Generator().manual_seed(0))
     assert not torch.equal(changed.values, data.values)
+
+
+LONG = st.lists(st.integers(1, 40), min_size=1, max_size=6)
+
+
+@given(LONG, st.integers(2, 9))
+def test_the_parts_of_a_sequence_are_all_of_it_each_from_end_to_end(lengths, most):
+    whole = sequences_of(lengths)
+    data = Sequences(whole.values, whole.offsets, most)
+    images = torch.arange(len(data))
+    place, part = data.all_parts(images)
+    x, inside = data.batch(images[place], part)
+    inside = torch.ones(x.shape[:2], dtype=torch.bool) if inside is None else inside
+    assert x.shape[1] == data.longest_part <= most
+    for image, length in enumerate(lengths):
+        read = [x[row][inside[row], 0].tolist() for row in (place == image).nonzero()[:, 0]]
+        assert sorted(chain.from_iterable(read)) == own(whole, image)[:, 0].tolist()
+        assert len(read) == -(-length // most)
+        assert max(map(len, read)) - min(map(len, read)) <= 1
+        for number, values in enumerate(read):
+            assert np.diff(values).tolist() == [len(read)] * (len(values) - 1)
+            assert values[0] == own(whole, image)[number, 0]
+
+
+@given(LENGTHS, st.integers(0, 100))
+def test_short_sequences_are_drawn_whole_and_take_no_random_numbers(lengths, seed):
+    whole = sequences_of(lengths)
+    data = Sequences(whole.values, whole.offsets, 6)
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.arange(len(data))
+    drawn, expected = data.draw(images, generator), whole.batch(images)
+    assert torch.equal(drawn[0], expected[0])
+    assert torch.rand(1, generator=generator) == torch.rand(
+        1, generator=torch.Generator().manual_seed(seed)
+    )
+
+
+def test_every_part_of_a_long_sequence_is_drawn_about_equally_often():
+    whole = sequences_of([3, 30])
+    data = Sequences(whole.values, whole.offsets, 10)
+    generator = torch.Generator().manual_seed(0)
+    firsts = [int(data.draw(torch.tensor([1]), generator)[0][0, 0, 0]) - 3 for _ in range(600)]
+    counts = np.bincount(firsts)
+    assert len(counts) == 3
+    assert counts.min() > 150
+
+
+@given(LONG, st.integers(0, 100))
+def test_permuted_sequences_are_read_in_as_many_parts(lengths, seed):
+    whole = sequences_of(lengths)
+    data = Sequences(whole.values, whole.offsets, 5)
+    assert torch.equal(data.permuted(torch.Generator().manual_seed(seed)).parts, data.parts)

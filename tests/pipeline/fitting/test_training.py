@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.errors import PipelineError
-from pipeline.fitting.networks import LstmNetwork, MlpNetwork, NetworkSizes
+from pipeline.fitting.networks import AttentionNetwork, LstmNetwork, MlpNetwork, NetworkSizes
 from pipeline.fitting.options import FitOptions
 from pipeline.fitting.sequences import Sequences
 from pipeline.fitting.training import (
@@ -218,3 +218,48 @@ def test_a_loss_that_is_not_finite_is_an_error():
     task.sequences.values[0] = float("inf")
     with pytest.raises(PipelineError, match=r"step \d+: the loss is not finite: lower the"):
         trained(task)
+
+
+def long_task(most, lengths=(1, 40), images=24):
+    """As `task_of`, with sequences of some length."""
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.arange(images) % 2
+    sizes = torch.randint(*lengths, (images,), generator=generator)
+    offsets = functional.pad(sizes.cumsum(0), (1, 0))
+    values = torch.randn(int(offsets[-1]), DIM, generator=generator)
+    values += 1.5 * targets.repeat_interleave(sizes)[:, None]
+    return task_of(images, sequences=Sequences(values, offsets, most), targets=targets)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_long_image_has_the_mean_logits_of_its_parts(own, monkeypatch):
+    task = long_task(7)
+    network = LstmNetwork(NetworkSizes(2, DIM, 1, hidden=4)).eval()
+    network.initialise(torch.Generator().manual_seed(0))
+    images = torch.tensor([[5, 0, 7], [1, 5, 5]]) if own else torch.tensor([5, 0, 7, 5])
+    found = predict(network, task.sequences, images)
+    for member in range(2):
+        for position, image in enumerate((images[member] if own else images).tolist()):
+            rows = task.sequences.values[slice(*task.sequences.offsets[image : image + 2])]
+            parts = -(-len(rows) // 7)
+            said = [network(rows[p::parts].expand(2, 1, -1, DIM), None) for p in range(parts)]
+            expected = torch.stack(said).mean(dim=0)[member, 0]
+            torch.testing.assert_close(found[member, position], expected)
+    monkeypatch.setattr("pipeline.fitting.training._PREDICT_STEPS", 20)
+    torch.testing.assert_close(predict(network, task.sequences, images), found)
+
+
+@pytest.mark.parametrize("kind", [LstmNetwork, AttentionNetwork])
+def test_images_of_long_sequences_are_learnt_from_parts(kind):
+    task = long_task(8, (200, 400))
+    result = trained(task, kind=kind, steps=60)
+    assert task.sequences.parts.min() >= 25
+    called = (result.logits[:, 0] > 0).long()
+    assert (called == task.targets).float().mean() > 0.9
+
+
+def test_a_part_is_another_one_in_each_step_and_the_same_with_the_same_seed():
+    task = long_task(8, (100, 200))
+    first, again, other = (trained(task, seed=seed).logits for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
