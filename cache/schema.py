@@ -74,7 +74,7 @@ class Recipe:
         feature_dim: length D of that vector.
         patch_size: side of the square patches, in pixels.
         stride: distance between neighbouring patches, in pixels.
-        scan_order: order of an image's patches.
+        scan_order: which of an image's patches are encoded, in which order.
         edge_policy: what happens to pixels that do not fill a patch.
         colour: what pixels are taken to be.
         normalisation: what is done to them before the first layer.

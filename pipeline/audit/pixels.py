@@ -15,7 +15,7 @@ from pipeline.audit.finding import MAX_EXAMPLES, SUSPECT, Finding, counted
 from pipeline.dataset.images import ImageError
 from pipeline.dataset.manifest import image_path
 from pipeline.dataset.picture import open_picture
-from pipeline.dataset.statistics import picture_statistics
+from pipeline.dataset.statistics import RunningStatistics
 from pipeline.errors import UsageError
 from pipeline.progress import Progress, silent
 
@@ -108,7 +108,10 @@ def _measure(path: Path, sha256: str) -> _Measured:
     try:
         picture = open_picture(path)
         changed = picture.sha256 != sha256
-        return _Measured(picture_statistics(picture), "", changed)
+        running = RunningStatistics(picture.height, picture.width)
+        for band in picture.bands():
+            running.add(band)
+        return _Measured(running.result(), "", changed)
     except ImageError as error:
         return _Measured(None, str(error), changed)
 

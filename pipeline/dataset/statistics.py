@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from cache.statistics import COLOUR_NAMES as COLOUR_NAMES  # one place to import them from
 from cache.statistics import ImageStatistics as ImageStatistics
-from pipeline.dataset.picture import Picture
 
 NEAR_BITS = 24
 """Perceptual hashes that differ in so few bits, or fewer, are of copies of one image.
@@ -47,18 +46,6 @@ def image_statistics(pixels: NDArray[np.uint8]) -> ImageStatistics:
     """
     running = RunningStatistics(*pixels.shape[:2])
     running.add(pixels)
-    return running.result()
-
-
-def picture_statistics(picture: Picture) -> ImageStatistics:
-    """The same of an image of any size.
-
-    Raises:
-        ImageError: it cannot be read.
-    """
-    running = RunningStatistics(picture.height, picture.width)
-    for band in picture.bands():
-        running.add(band)
     return running.result()
 
 

@@ -15,7 +15,7 @@ from pipeline.fitting.options import FitOptions
 from pipeline.fitting.sequences import Sequences
 
 _PREDICT_BATCH = 512
-_PREDICT_STEPS = 1 << 16
+_PREDICT_STEPS = 1 << 14
 _LEAST_STEPS = 100
 _PASSES = 10
 
