@@ -28,10 +28,9 @@ def main() -> None:
     if options.job:
         print(json.dumps(job(options.job)))
         return
-    print(
-        "| side, pixels | megapixels | file, MB | patches in all, encoded | index, s | extract, s |"
-    )
-    print("| most memory, MB |\n|---|---|---|---|---|---|---|")
+    names = ["side, pixels", "megapixels", "file, MB", "patches", "encoded", "index, s"]
+    print(" | ".join(["", *names, "extract, s", "most memory, MB", ""]).strip())
+    print("|---" * 8 + "|")
     for side in options.sides:
         with tempfile.TemporaryDirectory() as name:
             measure(Path(name), side)
