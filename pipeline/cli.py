@@ -313,7 +313,7 @@ def weights(out: Path, from_file: Path | None, random_seed: int | None, encoder:
     "--encoder",
     default="vgg16",
     show_default=True,
-    help="Network: vgg16, resnet50, vit_b_16, or timm:NAME or timm:FOLDER with the extra `timm`.",
+    help="Network: vgg16, resnet50, vit_b_16, or timm:NAME with the extra `timm`.",
 )
 @click.option("--patch-size", default=224, show_default=True, help="Side of a patch, in pixels.")
 @click.option("--stride", default=224, show_default=True, help="Step between patches, in pixels.")

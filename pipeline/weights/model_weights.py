@@ -41,21 +41,6 @@ class ModelWeights:
     source: str
 
 
-def is_published(path: Path) -> bool:
-    """Whether a safetensors file is one of `publish_model_weights`.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    check_safetensors(path)
-    try:
-        with safe_open(path, framework="pt") as opened:
-            metadata: dict[str, str] = opened.metadata() or {}
-            return metadata.get("format") == FORMAT
-    except (OSError, SafetensorError) as error:
-        raise UsageError(f"{path}: cannot be read ({printable(str(error))})") from error
-
-
 def load_model_weights(path: Path, expected: State) -> ModelWeights:
     """Load weights that are exactly those of a network; nothing is allocated before that is known.
 

@@ -41,7 +41,8 @@ class Settings:
         seed = config["weights"].get("random")
         kind = "imagenet" if seed is None else f"random_{seed}"
         self.encoder: str = config["extract"]["encoder"]
-        self.weights = Path("resources") / f"{_file_name(self.encoder)}_{kind}.safetensors"
+        name = re.sub(r"[^\w.-]+", "_", self.encoder)
+        self.weights = Path("resources") / f"{name}_{kind}.safetensors"
         scatter = config["scatter"]
         self.shards: int = scatter["shards"]
         self.fits_together = not scatter["folds"]
@@ -131,14 +132,6 @@ class Settings:
             "metrics.json has all numbers, fits/ the models and predictions, features.h5 the "
             "features, logs/ what each step said.\n"
         )
-
-
-def _file_name(encoder: str) -> str:
-    """An encoder's name as that of a file, with a digest where it would not tell it from others."""
-    name = re.sub(r"[^\w.-]+", "_", encoder)
-    if re.fullmatch(r"(timm:)?[\w.-]{1,80}", encoder):
-        return name
-    return f"{name[-40:]}_{hashlib.sha256(encoder.encode()).hexdigest()[:8]}"
 
 
 def _state(file: Path) -> str:

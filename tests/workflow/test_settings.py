@@ -134,21 +134,6 @@ def test_the_name_of_the_working_directory_is_found(
     assert settings(dataset=".").results == Path("results") / tmp_path.name
 
 
-@pytest.mark.parametrize(
-    ("encoder", "name"),
-    [
-        ("vgg16", "vgg16"),
-        ("timm:resnet18.a1_in1k", "timm_resnet18.a1_in1k"),
-        ("timm:/data/a", "timm_data_a_ca62a68c"),
-        ("timm:/data_a", "timm_data_a_918bb819"),
-        ("timm:vit?" + "a" * 100, "a" * 40 + "_25b5ff3e"),
-    ],
-)
-def test_weights_of_different_encoders_have_different_names(encoder: str, name: str) -> None:
-    found = settings(extract={"encoder": encoder}, weights={"random": 0}).weights.name
-    assert found == f"{name}_random_0.safetensors"
-
-
 def test_a_name_of_the_users_goes_before_the_data_sets() -> None:
     assert settings(dataset="images", name="trial.2").results == Path("results/trial.2")
 

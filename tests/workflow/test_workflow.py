@@ -11,13 +11,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from small_data import write_image
-from small_workflow import SMALL, Finished, WorkFolder, write_images
+from small_workflow import Finished, WorkFolder, write_images
 
 from cache import FeatureCache
 
@@ -224,23 +223,6 @@ def test_jobs_for_shards_and_folds_give_what_one_job_for_each_gives(
         assert (complete.folder.results / name).read_bytes() == (fresh.results / name).read_bytes()
     again = fresh.snakemake("--dry-run", scatter={"shards": 3, "folds": True})
     assert rules_in(again) == set()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(find_spec("timm") is None, reason="timm is an optional extra")
-def test_a_network_of_timm_goes_through_the_whole_workflow_and_a_change_of_it_makes_all_anew(
-    fresh: WorkFolder,
-) -> None:
-    other = {**SMALL["extract"], "encoder": "timm:test_resnet"}
-    done = fresh.snakemake(extract=other)
-    assert done.code == 0, done.text
-    with FeatureCache(fresh.results / "features.h5") as cache:
-        assert cache.recipe.encoder.startswith("timm:test_resnet, timm ")
-        assert cache.recipe.weights == "random(seed=0)"
-    assert json.loads((fresh.results / "metrics.json").read_text("utf-8"))["images"] == 24
-    assert "timm:test_resnet" in (fresh.results / "report.html").read_text("utf-8")
-    assert rules_in(fresh.snakemake("--dry-run", extract=other)) == set()
-    assert rules_in(fresh.snakemake("--dry-run")) == {"weights", *LATER}
 
 
 @pytest.mark.slow

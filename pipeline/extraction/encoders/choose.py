@@ -17,10 +17,9 @@ def find_architecture(name: str) -> Architecture:
     if name in _KNOWN:
         return _KNOWN[name]
     if name.startswith(PREFIX):
-        return timm_architecture(name)
+        return timm_architecture(name.removeprefix(PREFIX))
     raise UsageError(
-        f"encoder {name!r}: expected vgg16, {', '.join(_KNOWN)}, or {PREFIX}<name of timm, or a "
-        "folder that it saved>"
+        f"encoder {name!r}: expected vgg16, {', '.join(_KNOWN)}, or {PREFIX}<name of timm>"
     )
 
 
