@@ -288,7 +288,7 @@ def weights(out: Path, from_file: Path | None, random_seed: int | None, encoder:
     without it, timm:FOLDER takes model.safetensors or pytorch_model.bin of that folder.
 
     \b
-    Examples:
+    Example:
       pipeline weights --out vgg16.safetensors
       pipeline weights --encoder timm:saved/vit --out vit.safetensors
     """

@@ -76,7 +76,8 @@ def parse_name(text: str) -> TimmName:
     network, asked, query = text.partition("?")
     if len(text) > _MOST_CHARACTERS or not is_network(network):
         raise UsageError(
-            f"{where}: expected {PREFIX}NAME?KEY=VALUE&…, at most {_MOST_CHARACTERS} characters"
+            f"{where}: neither a folder that exists nor a name: expected {PREFIX}FOLDER, or "
+            f"{PREFIX}NAME or {PREFIX}NAME?KEY=VALUE&… of at most {_MOST_CHARACTERS} characters"
         )
     pairs = [part.partition("=") for part in query.split("&")] if asked else []
     settings = {key: _read(where, key, value) for key, _, value in pairs}
@@ -113,11 +114,9 @@ def _problem(value: object) -> str:
     if isinstance(value, list):
         fits = len(value) <= _MOST_NUMBERS and all(map(_is_number, value))
         return "" if fits else f"at most {_MOST_NUMBERS} numbers of {_LARGEST} at most"
-    return (
-        ""
-        if isinstance(value, bool) or _is_number(value)
-        else f"a number of {_LARGEST} at most, true, false, a word or a list"
-    )
+    if isinstance(value, bool) or _is_number(value):
+        return ""
+    return f"a number of {_LARGEST} at most, true, false, a word or a list"
 
 
 def _input_problem(key: str, value: object) -> str:
