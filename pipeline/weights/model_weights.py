@@ -18,6 +18,9 @@ from pipeline.user_file import printable
 
 FORMAT = "patch-encoder"
 
+MAX_BYTES = 1 << 33
+"""Larger files are refused: a network of 1.1 thousand million weights has 4.5 GB."""
+
 State = Mapping[str, torch.Tensor]
 
 _RANDOM = re.compile(r"random\(seed=(0|[1-9][0-9]{0,18})\)")
@@ -51,7 +54,7 @@ def load_model_weights(path: Path, expected: State) -> ModelWeights:
     Raises:
         UsageError: the file cannot be read, or holds other arrays, or values that are not finite.
     """
-    check_safetensors(path)
+    check_safetensors(path, MAX_BYTES)
     try:
         with safe_open(path, framework="pt") as opened:
             file: Any = opened  # the package declares no types for its methods

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.evaluation.headline import headline
+from pipeline.extraction.encoders.timm_folder import CONFIG, WEIGHTS, folder_of
 from pipeline.splits.official import FOLDS as OFFICIAL_FOLDS
 from pipeline.tables import read_table
 
@@ -41,14 +42,20 @@ class Settings:
         seed = config["weights"].get("random")
         kind = "imagenet" if seed is None else f"random_{seed}"
         self.encoder: str = config["extract"]["encoder"]
-        name = re.sub(r"[^\w.-]+", "_", self.encoder)
-        self.weights = Path("resources") / f"{name}_{kind}.safetensors"
+        self.weights = Path("resources") / f"{_file_name(self.encoder)}_{kind}.safetensors"
         scatter = config["scatter"]
         self.shards: int = scatter["shards"]
         self.fits_together = not scatter["folds"]
         self.allowed_failures: int = config["extract"]["allow_failures"]
         self._metrics = self.results / "metrics.json"
         self._metrics_before = _state(self._metrics)
+
+    @property
+    def encoder_files(self) -> list[Path]:
+        """Files that the encoder is read from, if it is a folder: what they change runs again."""
+        folder = folder_of(self.encoder)
+        names = () if folder is None else (CONFIG, *WEIGHTS)
+        return [folder / name for name in names if folder is not None and (folder / name).is_file()]
 
     @property
     def fits(self) -> list[Path]:
@@ -132,6 +139,14 @@ class Settings:
             "metrics.json has all numbers, fits/ the models and predictions, features.h5 the "
             "features, logs/ what each step said.\n"
         )
+
+
+def _file_name(encoder: str) -> str:
+    """Part of a file's name: short, and another for each encoder."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "_", encoder)
+    if len(encoder) <= 80 and plain in (encoder, encoder.replace(":", "_", 1)):
+        return plain
+    return f"{plain[:40]}_{hashlib.sha256(encoder.encode()).hexdigest()[:12]}"
 
 
 def _state(file: Path) -> str:

@@ -618,7 +618,8 @@ BAD_IMAGES = {
     "RGBA": (png("RGBA"), "RGB with transparency"),
     "grey": (png("L"), "8-bit grey"),
     "one pixel": (png("RGB", 1), "1×1 pixels, expected at least 32"),
-    "huge": (handmade_png(20_000, 20_000, 8, b"0"), "20000×20000 pixels, expected at most"),
+    "huge": (handmade_png(20_000, 20_000, 8, b"0"), "20000×20000 pixels in 66 bytes: cut short"),
+    "too huge": (handmade_png(30_000, 20_000, 8, b"0"), "30000×20000 pixels, expected at most"),
 }
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -149,6 +150,35 @@ def test_weights_of_different_encoders_have_different_files() -> None:
     files = {settings(extract={"encoder": name}).weights for name in names}
     assert len(files) == 4
     assert all(file.name.endswith("_imagenet.safetensors") for file in files)
+
+
+@pytest.mark.parametrize("encoder", ["timm:" + "a/" * 500, 'timm:test_vit?act_layer="gelu"'])
+def test_weights_of_an_encoder_of_any_name_have_a_short_file_of_their_own(encoder: str) -> None:
+    file, other = (settings(extract={"encoder": e}).weights for e in (encoder, encoder + "_"))
+    assert file != other
+    assert re.fullmatch(r"[\w.-]{1,100}", file.name, re.ASCII)
+
+
+def test_the_files_of_an_encoders_folder_are_known(tmp_path: Path) -> None:
+    (tmp_path / "config.json").touch()
+    (tmp_path / "pytorch_model.bin").touch()
+    found = settings(extract={"encoder": f"timm:{tmp_path}"}).encoder_files
+    assert [file.name for file in found] == ["config.json", "pytorch_model.bin"]
+    assert settings(extract={"encoder": "timm:resnet18"}).encoder_files == []
+
+
+@pytest.mark.parametrize(
+    ("encoder", "is_valid"),
+    [
+        *((name, True) for name in ("vgg16", "timm:resnet18.a1_in1k", "timm:/my models/ä b")),
+        ('timm:test_vit?act_layer="gelu"&mean=[0.5%2C0.5%2C0.5]', True),
+        *((name, False) for name in ("", "timm:", "timm:{a}", "timm:a\nb", "/models/a", "a b")),
+    ],
+)
+def test_an_encoder_is_a_name_or_a_folder_for_timm(encoder: str, is_valid: bool) -> None:
+    config = {**DEFAULTS, "extract": {**DEFAULTS["extract"], "encoder": encoder}}
+    validator = jsonschema.Draft202012Validator(SCHEMA)
+    assert validator.is_valid(config) == is_valid
 
 
 def test_weights_of_different_sources_have_different_files() -> None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from small_data import write_image
 from small_workflow import Finished, WorkFolder, write_images
 
 from cache import FeatureCache
+from pipeline.extraction.encoders.choose import find_architecture
+from pipeline.weights.model_weights import publish_model_weights, random_model_weights
 
 RULES = ("weights", "index", "split", "extract", "fit_lstm", "evaluate", "report")
 
@@ -164,6 +167,61 @@ def test_another_hidden_size_is_fitted_from_the_same_features(copied: WorkFolder
     assert (copied.results / "metrics.json").read_bytes() != metrics
     record = json.loads((copied.results / "fits/fold0/fit.json").read_text("utf-8"))
     assert record["options"]["hidden"] == 8
+
+
+@pytest.mark.slow
+def test_another_encoder_runs_to_the_report_and_a_change_of_it_starts_at_the_weights(
+    fresh: WorkFolder,
+) -> None:
+    if find_spec("timm") is None:
+        pytest.skip("timm is not installed")
+    settings = {
+        "weights": {"random": 0},
+        "extract": {"patch_size": 32, "stride": 32, "device": "cpu", "encoder": "timm:test_resnet"},
+    }
+    done = fresh.snakemake(**settings)
+    assert done.code == 0, done.text
+    assert rules_in(done) == set(RULES)
+    metrics = json.loads((fresh.results / "metrics.json").read_text("utf-8"))
+    assert metrics["images"] == 24
+    assert "timm:test_resnet, timm " in (fresh.results / "report.html").read_text("utf-8")
+    with FeatureCache(fresh.results / "features.h5") as cache:
+        assert cache.recipe.encoder.startswith("timm:test_resnet, timm ")
+        assert cache.recipe.weights == "random(seed=0)"
+    assert rules_in(fresh.snakemake("--dry-run", **settings)) == set()
+
+    vgg16 = fresh.snakemake("--dry-run")
+    assert vgg16.code == 0, vgg16.text
+    assert rules_in(vgg16) == {"weights", *LATER}
+    done = fresh.snakemake()
+    assert done.code == 0, done.text
+    with FeatureCache(fresh.results / "features.h5") as cache:
+        assert cache.recipe.encoder == "vgg16"
+
+
+@pytest.mark.slow
+def test_an_encoders_folder_is_read_and_a_change_in_it_runs_the_weights_again(
+    fresh: WorkFolder,
+) -> None:
+    if find_spec("timm") is None:
+        pytest.skip("timm is not installed")
+    expected = find_architecture("timm:test_resnet").state()
+    folder = fresh.path / "saved/my net"
+    folder.mkdir(parents=True)
+    config = {"architecture": "test_resnet", "pretrained_cfg": {"mean": [0.1, 0.2, 0.3]}}
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    publish_model_weights(random_model_weights(expected, 1), folder / "model.safetensors")
+    own = {"patch_size": 32, "stride": 32, "device": "cpu", "encoder": "timm:saved/my net"}
+    settings = {"weights": {"random": None}, "extract": own}
+    done = fresh.snakemake("--until", "extract", **settings)
+    assert done.code == 0, done.text
+    with FeatureCache(fresh.results / "features.h5") as cache:
+        assert cache.recipe.encoder.startswith("timm:test_resnet?mean=[0.1%2C0.2%2C0.3], timm ")
+        assert cache.recipe.weights == "random(seed=1)"
+    assert rules_in(fresh.snakemake("--dry-run", "--until", "extract", **settings)) == set()
+    (folder / "config.json").write_text(json.dumps({"architecture": "test_resnet"}), "utf-8")
+    again = fresh.snakemake("--dry-run", "--until", "extract", **settings)
+    assert rules_in(again) == {"weights", "extract"}
 
 
 # What is wrong before the first job

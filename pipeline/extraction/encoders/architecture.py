@@ -2,12 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
 import torch
 from torch import nn
+
+
+def output_shape(network: nn.Module, height: int, width: int) -> tuple[int, ...]:
+    """Shape of what a network on the meta device makes of one patch; nothing is computed."""
+    with torch.inference_mode(), torch.device("meta"):
+        found: torch.Tensor = network.eval()(torch.empty(2, 3, height, width))
+    return tuple(found.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,21 @@ class Architecture:
         """What is done to pixels, in words."""
         return f"0-1 minus {self.mean} by {self.sd}"
 
+    def on_meta(self) -> nn.Module:
+        """The network, with weights that take no memory."""
+        with torch.device("meta"):
+            return self.build()
+
+    def loaded(self, state: Mapping[str, torch.Tensor]) -> nn.Module:
+        """The network with these weights, on the CPU, ready to encode."""
+        network = self.on_meta()
+        network.load_state_dict(dict(state), assign=True)
+        if any(buffer.is_meta for buffer in network.buffers()):
+            # Tables, such as of relative positions, that are computed when it is made.
+            network = self.build()
+            network.load_state_dict(dict(state))
+        return network.eval().requires_grad_(False)
+
     def state(self) -> dict[str, torch.Tensor]:
         """Names, shapes and types of its weights; nothing is allocated for them."""
-        with torch.device("meta"):
-            network = self.build()
-        return dict(network.state_dict())
+        return dict(self.on_meta().state_dict())

@@ -2,14 +2,15 @@
 
 from pipeline.errors import UsageError
 from pipeline.extraction.encoders.architecture import Architecture
-from pipeline.extraction.encoders.timm_models import PREFIX, timm_architecture
+from pipeline.extraction.encoders.timm_models import timm_architecture
+from pipeline.extraction.encoders.timm_names import PREFIX
 from pipeline.extraction.encoders.torchvision_models import RESNET50, VIT_B_16
 
 _KNOWN = {one.name: one for one in (RESNET50, VIT_B_16)}
 
 
 def find_architecture(name: str) -> Architecture:
-    """The architecture of a name, such as `resnet50` or `timm:resnet18`.
+    """The architecture of a name, such as `resnet50`, `timm:resnet18` or `timm:FOLDER`.
 
     Raises:
         UsageError: there is none of that name.
@@ -19,7 +20,7 @@ def find_architecture(name: str) -> Architecture:
     if name.startswith(PREFIX):
         return timm_architecture(name.removeprefix(PREFIX))
     raise UsageError(
-        f"encoder {name!r}: expected vgg16, {', '.join(_KNOWN)}, or {PREFIX}<name of timm>"
+        f"encoder {name!r}: expected vgg16, {', '.join(_KNOWN)}, or {PREFIX}<name or folder>"
     )
 
 

@@ -1,13 +1,15 @@
 """The recipe of any encoder, and its weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from cache import Recipe
 from pipeline.errors import UsageError
-from pipeline.extraction.encoders.architecture import Architecture
+from pipeline.extraction.encoders.architecture import Architecture, output_shape
 from pipeline.extraction.encoders.choose import find_architecture
 from pipeline.extraction.recipe import ENCODER, PatchOptions, vgg16_recipe
 from pipeline.extraction.tissue import scan_order
+from pipeline.user_file import printable
 from pipeline.weights.model_weights import ModelWeights, load_model_weights
 from pipeline.weights.weights_file import Weights, load_weights
 
@@ -23,6 +25,17 @@ def load_encoder_weights(encoder: str, path: Path) -> AnyWeights:
     if encoder == ENCODER:
         return load_weights(path)
     return load_model_weights(path, find_architecture(encoder).state())
+
+
+def by_name(options: PatchOptions) -> PatchOptions:
+    """The same options, with an encoder that is known without the folder it was read from.
+
+    Raises:
+        UsageError: there is no such encoder.
+    """
+    if options.encoder == ENCODER:
+        return options
+    return replace(options, encoder=find_architecture(options.encoder).name)
 
 
 def make_recipe(options: PatchOptions, weights: AnyWeights, precision: str) -> Recipe:
@@ -55,7 +68,7 @@ def make_recipe(options: PatchOptions, weights: AnyWeights, precision: str) -> R
 
 
 def check_size(architecture: Architecture, options: PatchOptions) -> None:
-    """Refuse patches that a network of a fixed input size does not take.
+    """Refuse patches of a size that a network does not take.
 
     Raises:
         UsageError: they are of another size.
@@ -66,3 +79,10 @@ def check_size(architecture: Architecture, options: PatchOptions) -> None:
             f"encoder {architecture.name}: takes patches of {size} pixels, not "
             f"{options.patch_size}: give --patch-size {size}"
         )
+    try:
+        output_shape(architecture.on_meta(), options.patch_size, options.patch_size)
+    except Exception as error:
+        raise UsageError(
+            f"encoder {architecture.name}: does not take patches of {options.patch_size} pixels "
+            f"({printable(str(error))}): give another --patch-size"
+        ) from error

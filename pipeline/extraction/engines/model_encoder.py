@@ -25,11 +25,7 @@ class ModelEncoder(TorchEncoder):
         precision: str = "float32",
     ) -> None:
         self._prepare(device, precision, [255 * value for value in architecture.mean])
-        with torch.device("meta"):
-            network = architecture.build()
-        network.load_state_dict(dict(weights.state), assign=True)
-        network.eval().requires_grad_(False)
-        self._network = network.to(device, self._dtype)
+        self._network = architecture.loaded(weights.state).to(device, self._dtype)
         self._sd = 255 * torch.tensor(architecture.sd, device=device)[:, None, None]  # (3, 1, 1)
 
     def _pooled(self, below: torch.Tensor) -> torch.Tensor:

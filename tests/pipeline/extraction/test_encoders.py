@@ -155,6 +155,7 @@ def test_a_file_of_torch_becomes_weights_without_its_classifier_and_nothing_is_e
 
 
 def test_an_encoder_of_timm_goes_the_whole_way(tmp_path, monkeypatch):
+    import_torchvision()  # timm cannot be imported before it
     pytest.importorskip("timm")
     write_study(tmp_path, 24, cases=12)
     monkeypatch.chdir(tmp_path)

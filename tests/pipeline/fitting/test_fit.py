@@ -553,7 +553,7 @@ def test_the_model_of_other_features_or_of_another_fit_is_refused(study):
 
 def test_a_model_file_that_is_none_is_refused(fitted, tmp_path):
     data = (fitted / "fits/fold0/model.safetensors").read_bytes()
-    old = data.replace(b"lstm-patch-classifier 3", b"lstm-patch-classifier 2")
+    old = data.replace(b"lstm-patch-classifier 4", b"lstm-patch-classifier 3")
     assert old != data
     for content in (b"", b"text", data[:-10], old):
         (tmp_path / "bad").write_bytes(content)

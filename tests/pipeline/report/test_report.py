@@ -169,7 +169,7 @@ def test_a_changed_image_is_not_shown_with_old_features(copied, tmp_path):
     for image in (copied / "images").iterdir():
         image.write_bytes(image.read_bytes() + b" ")
     report(copied, tmp_path / "r.html")
-    assert "the file changed since it was encoded" in (tmp_path / "r.html").read_text("utf-8")
+    assert "content changed since it was indexed" in (tmp_path / "r.html").read_text("utf-8")
 
 
 @pytest.mark.slow
