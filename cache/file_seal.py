@@ -40,14 +40,6 @@ def check_block(path: Path) -> None:
     raise CacheFormatError(f"{path}: not an HDF5 file, expected a feature cache")
 
 
-def declared_seal(path: Path) -> str:
-    """The SHA-256 that the block of a file declares; empty if there is no such block."""
-    with path.open("rb") as file:
-        block = file.read(BLOCK_BYTES)
-    digest = block[len(_HEADING) : len(_HEADING) + 64].decode("ascii", "replace")
-    return digest if block == _block(digest) else ""
-
-
 def file_seal_fits(path: Path) -> bool:
     """Read all of a file whose block is there, and compare it with its seal."""
     with path.open("rb") as file:

@@ -159,29 +159,10 @@ def find_dataset(file: h5py.File, expected: Expected) -> h5py.Dataset:
     Raises:
         CacheDamagedError: it is not there, or is something else.
     """
-    found = own_dataset(file, expected)
-    problem = _problem(found)
+    found = _own_object(file, expected.name)
+    problem = _problem(found, expected)
     if problem:
         raise CacheDamagedError(f"{file.filename}: dataset {expected.name} {problem}")
-    return found
-
-
-def own_dataset(file: h5py.File, expected: Expected) -> h5py.Dataset:
-    """Find a dataset of the right type and shape, however it is stored; nothing of it is read.
-
-    Raises:
-        CacheDamagedError: it is not there, or is something else.
-    """
-    found = _own_object(file, expected.name)
-    if not isinstance(found, h5py.Dataset):
-        raise CacheDamagedError(f"{file.filename}: dataset {expected.name} is missing")
-    if not _fits(found, expected):
-        shape = ", ".join("any" if n is None else str(n) for n in expected.shape)
-        wanted = "text of fixed length" if expected.dtype is None else str(expected.dtype)
-        raise CacheDamagedError(
-            f"{file.filename}: dataset {expected.name} is {found.dtype} {found.shape}, expected "
-            f"{wanted} ({shape})"
-        )
     return found
 
 
@@ -197,7 +178,13 @@ def _own_object(file: h5py.File, name: str) -> h5py.Dataset | h5py.Group | None:
     return group
 
 
-def _problem(found: h5py.Dataset) -> str:
+def _problem(found: h5py.Dataset | h5py.Group | None, expected: Expected) -> str:
+    if not isinstance(found, h5py.Dataset):
+        return "is missing"
+    if not _fits(found, expected):
+        shape = ", ".join("any" if n is None else str(n) for n in expected.shape)
+        wanted = "text of fixed length" if expected.dtype is None else str(expected.dtype)
+        return f"is {found.dtype} {found.shape}, expected {wanted} ({shape})"
     creation = found.id.get_create_plist()
     if found.is_virtual or found.chunks is None or creation.get_external_count():
         return "is not stored in chunks of this file"

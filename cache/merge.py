@@ -6,7 +6,6 @@ from pathlib import Path
 from cache.errors import CacheError, RecipeError
 from cache.reader import FeatureCache
 from cache.schema import TEXT_COLUMNS, Recipe, ShardPlace
-from cache.sources import describe_sources
 from cache.table import Widths
 from cache.writer import CacheWriter, write_cache
 
@@ -16,8 +15,6 @@ def merge(
     out: Path | str,
     provenance: Mapping[str, str],
     place: ShardPlace | None = None,
-    *,
-    virtual: bool = False,
 ) -> None:
     """Join all shards of one extraction, in the order of their places.
 
@@ -26,8 +23,6 @@ def merge(
         out: the cache to publish.
         provenance: that of the whole.
         place: of the whole in a larger cache, if it is a shard itself.
-        virtual: leave the features in the shards, which must lie in or below the folder of `out`
-            and stay there.
 
     Raises:
         RecipeError: two shards were made by different recipes.
@@ -37,19 +32,9 @@ def merge(
     ordered = _in_order(shards)
     with FeatureCache(ordered[0]) as first:
         recipe = first.recipe
-    sources = describe_sources(_patches(ordered), Path(out)) if virtual else ()
-    widths = _widths(ordered)
-    with write_cache(out, recipe, provenance, place, widths, sources) as writer:
+    with write_cache(out, recipe, provenance, place, _widths(ordered)) as writer:
         for path in ordered:
             _append(writer, path)
-
-
-def _patches(shards: Sequence[Path]) -> list[tuple[Path, int]]:
-    found = []
-    for path in shards:
-        with FeatureCache(path) as shard:
-            found.append((path, shard.patches))
-    return found
 
 
 def _widths(shards: Sequence[Path]) -> Widths:

@@ -42,8 +42,6 @@ from cache.schema import (
     read_place,
     read_provenance,
 )
-from cache.sources import ATTRIBUTE as SOURCES
-from cache.sources import JoinedFeatures, check_virtual, read_sources
 from cache.statistics import (
     ATTRIBUTE,
     COLOUR_DTYPE,
@@ -94,7 +92,6 @@ class FeatureCache:
         offsets: (N + 1,) int64; image i owns rows `offsets[i]:offsets[i + 1]`.
         failures: images that were asked for and have no features.
         shard: the file's place in a larger cache, if it is a shard.
-        sources: the files that hold the features, if they are not in this one.
 
     Raises:
         CacheFormatError: the file is not a cache, or of a version that is not read here.
@@ -110,16 +107,9 @@ class FeatureCache:
                 self.attributes = _checked_attributes(self.path, self._file)
                 self._read_header()
                 self._find_datasets()
-            if seal == "whole" and self.sources:
-                self._check_sources()
         except BaseException:
             self._file.close()
             raise
-
-    def _check_sources(self) -> None:
-        broken = self._datasets["features"].broken()
-        if broken:
-            raise CacheDamagedError(f"{broken[0]}: {SEAL_BROKEN}: {MEND}")
 
     def _read_header(self) -> None:
         self.recipe = _read_recipe(self.path, self.attributes)
@@ -127,12 +117,10 @@ class FeatureCache:
         self.failures = read_failures(self.attributes["failures"])
         place = self.attributes.get("shard")
         self.shard = None if place is None else read_place(place)
-        sources = self.attributes.get(SOURCES)
-        self.sources = () if sources is None else read_sources(sources)
 
     def _find_datasets(self) -> None:
         problems: list[str] = []
-        self._datasets: dict[str, Any] = {}
+        self._datasets: dict[str, h5py.Dataset] = {}
 
         def find(name: str, dtype: np.dtype[np.generic] | None, *shape: int | None) -> int | None:
             try:
@@ -144,10 +132,7 @@ class FeatureCache:
             return len(found)
 
         dtype = np.dtype(self.recipe.dtype).newbyteorder("<")
-        if self.sources:
-            patches: int | None = self._join(dtype)
-        else:
-            patches = find("features", dtype, None, self.recipe.feature_dim)
+        patches = find("features", dtype, None, self.recipe.feature_dim)
         find("coords", COORD_DTYPE, patches, 2)
         ends = find("offsets", OFFSET_DTYPE, None)
         images = None if ends is None else ends - 1
@@ -164,16 +149,6 @@ class FeatureCache:
         if problems:
             raise CacheDamagedError("; ".join(problems))
 
-    def _join(self, dtype: np.dtype[np.generic]) -> int:
-        """Find the features in the sources; how many patches there are."""
-        dim = self.recipe.feature_dim
-        joined = JoinedFeatures(
-            *(self.path, self.fingerprint, dtype, dim, self.sources), opened=FeatureCache
-        )
-        check_virtual(self._file, Expected("features", dtype, joined.shape), self.sources)
-        self._datasets["features"] = joined
-        return len(joined)
-
     def __enter__(self) -> Self:
         return self
 
@@ -188,8 +163,6 @@ class FeatureCache:
     def close(self) -> None:
         """Close the file; what was read stays valid."""
         self._file.close()
-        if self.sources:
-            self._datasets["features"].close()
 
     def __len__(self) -> int:
         """The number of images N."""
@@ -361,8 +334,6 @@ class FeatureCache:
         still proves. Used only with such a proof.
         """
         dataset = self._datasets[name]
-        if isinstance(dataset, JoinedFeatures):
-            return dataset.unchecked(start, stop)
         rows, width = dataset.chunks[0], dataset.shape[1:]
         first, parts = start // rows * rows, []
         with reading(self.path, name):
@@ -393,24 +364,12 @@ class FeatureCache:
 
     def _proved_features(self) -> NDArray[np.floating] | None:
         """All features (P, D) if the digest of every image proves them; else None."""
-        features = self.stored_features()
+        with reading(self.path, "features"):
+            features = read_unchecked(self.path, self._datasets["features"])
         if features is None or len(self.digests) != len(self):
             return None
         fit = digests_fit(features, self.all_coords(), self.offsets, self.digests)
         return features if fit else None
-
-    def stored_features(self) -> NDArray[np.floating] | None:
-        """All features (P, D) as they are in the file, unchecked; None if they lie elsewhere."""
-        dataset = self._datasets["features"]
-        if isinstance(dataset, JoinedFeatures):
-            return dataset.stored()
-        with reading(self.path, "features"):
-            return read_unchecked(self.path, dataset)
-
-    def broken_files(self) -> list[Path]:
-        """Of the file itself and its sources, those whose bytes are not those that were written."""
-        own = [] if file_seal_fits(self.path) else [self.path]
-        return [*own, *(self._datasets["features"].broken() if self.sources else ())]
 
     def expect(self, attribute: str, found: str) -> None:
         """Compare a digest with the one that was declared.

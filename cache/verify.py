@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cache.errors import CacheDamagedError, CacheError, printable
-from cache.file_seal import SEAL_BROKEN
+from cache.file_seal import SEAL_BROKEN, file_seal_fits
 from cache.proof import BLOCK_IMAGES, damaged_statistics, stored_statistics
 from cache.reader import FeatureCache
 from cache.schema import check_row
@@ -60,8 +60,7 @@ def _violations(part: Callable[[FeatureCache], list[str]], cache: FeatureCache) 
 
 
 def _check_seal(cache: FeatureCache) -> list[str]:
-    broken = cache.broken_files()
-    return [SEAL_BROKEN if path == cache.path else f"{path}: {SEAL_BROKEN}" for path in broken]
+    return [] if file_seal_fits(cache.path) else [SEAL_BROKEN]
 
 
 def _check_features(cache: FeatureCache) -> list[str]:

@@ -1,7 +1,7 @@
 """Write a cache or a shard of one, image by image, and publish it whole."""
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,9 +33,6 @@ from cache.schema import (
     canonical_json,
     check_row,
 )
-from cache.sources import ATTRIBUTE as SOURCES
-from cache.sources import FORMAT_VERSION as VIRTUAL_VERSION
-from cache.sources import Source, VirtualFeatures
 from cache.statistics import (
     ATTRIBUTE,
     COLOUR_DTYPE,
@@ -59,7 +56,6 @@ def write_cache(
     provenance: Mapping[str, str],
     shard: ShardPlace | None = None,
     widths: Widths | None = None,
-    sources: Sequence[Source] = (),
 ) -> Iterator["CacheWriter"]:
     """Write a cache, which appears at `path` complete and verified, or not at all.
 
@@ -70,7 +66,6 @@ def write_cache(
         shard: the place in a larger cache, if the file is a shard.
         widths: bytes of the longest text of each column of the image table, if they are known
             before: then memory does not grow with the number of images.
-        sources: files that hold the features, which are then not written again.
 
     Yields:
         The writer to append images to.
@@ -91,7 +86,7 @@ def write_cache(
                 userblock_size=BLOCK_BYTES,
             ) as file,
         ):
-            writer = CacheWriter(file, recipe, disk, widths, sources)
+            writer = CacheWriter(file, recipe, disk, widths)
             yield writer
             writer.finish(provenance, shard)
         write_file_seal(temporary)
@@ -102,20 +97,11 @@ class CacheWriter:
     """Appends images to an open file; made by `write_cache`."""
 
     def __init__(
-        self,
-        file: h5py.File,
-        recipe: Recipe,
-        disk: Disk,
-        widths: Widths | None = None,
-        sources: Sequence[Source] = (),
+        self, file: h5py.File, recipe: Recipe, disk: Disk, widths: Widths | None = None
     ) -> None:
-        self._file, self._recipe, self._disk, self._sources = file, recipe, disk, sources
-        dtype, dim = np.dtype(recipe.dtype).newbyteorder("<"), recipe.feature_dim
-        self._features: GrowingDataset | VirtualFeatures = (
-            VirtualFeatures(file, dim, dtype, sources)
-            if sources
-            else GrowingDataset(file, "features", (dim,), dtype)
-        )
+        self._file, self._recipe, self._disk = file, recipe, disk
+        dtype = np.dtype(recipe.dtype).newbyteorder("<")
+        self._features = GrowingDataset(file, "features", (recipe.feature_dim,), dtype)
         self._coords = GrowingDataset(file, "coords", (2,), COORD_DTYPE)
         self._digests = GrowingDataset(file, "digests", (), _DIGEST)
         self._lengths = array("q")
@@ -204,7 +190,7 @@ class CacheWriter:
         index_digest.update(offsets.tobytes())
         attributes = {
             "format": FORMAT_NAME,
-            "format_version": VIRTUAL_VERSION if self._sources else FORMAT_VERSION,
+            "format_version": FORMAT_VERSION,
             "recipe": self._recipe.to_json(),
             "fingerprint": self._recipe.fingerprint,
             "manifest_sha256": self._table.finish(self._file),
@@ -216,8 +202,6 @@ class CacheWriter:
         }
         if self._statistics is not None:
             attributes[ATTRIBUTE] = self._statistics.finish()
-        if self._sources:
-            attributes[SOURCES] = canonical_json([list(source) for source in self._sources])
         if shard is not None:
             attributes["shard"] = canonical_json(shard._asdict())
         write_attributes(self._file, attributes)

@@ -147,14 +147,10 @@ def repair(
     help="Images of all shards that may have no features.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
-@click.option("--virtual", is_flag=True, help="Copy no features: refer to those of the shards.")
-def merge_verb(
-    shards: tuple[Path, ...], out: Path, allow_failures: int, overwrite: bool, virtual: bool
-) -> None:
+def merge_verb(shards: tuple[Path, ...], out: Path, allow_failures: int, overwrite: bool) -> None:
     """Join all SHARDS of `pipeline extract --shard`, files or folders, into one cache.
 
-    It has the same features, byte for byte, as an extraction without shards. With --virtual, the
-    shards must lie in or below its folder and stay there; the folder can be moved as a whole.
+    It has the same features, byte for byte, as an extraction without shards.
 
     \b
     Example:
@@ -162,7 +158,7 @@ def merge_verb(
     """
     from pipeline.caches.merge import merge_shards
 
-    merged = merge_shards(shards, out, allow_failures, overwrite, virtual)
+    merged = merge_shards(shards, out, allow_failures, overwrite)
     click.echo(f"{out}: {merged.summary()}")
 
 

@@ -25,11 +25,7 @@ class Merged:
 
 
 def merge_shards(
-    shards: Sequence[Path],
-    out: Path,
-    allow_failures: int = 0,
-    overwrite: bool = False,
-    virtual: bool = False,
+    shards: Sequence[Path], out: Path, allow_failures: int = 0, overwrite: bool = False
 ) -> Merged:
     """Join all shards of one extraction into a cache, one shard after another in memory.
 
@@ -38,7 +34,6 @@ def merge_shards(
         out: the cache. Images without features are listed beside it, in `<stem>.failures.csv`.
         allow_failures: images that may have no features, in all shards together.
         overwrite: replace an output that exists.
-        virtual: copy no features; the output refers to the shards, which must stay where they are.
 
     Raises:
         UsageError: there are no shards, or the output exists.
@@ -60,8 +55,7 @@ def merge_shards(
             f"{out}: not merged, as {len(failures)} images of the shards have no features (all are "
             f"in {listing}): mend them and extract again, or give --allow-failures {len(failures)}"
         )
-    made = f"from {len(files)} shards" + (", which hold the features" if virtual else "")
-    merge(files, out, {**_provenance(files), "merged": made}, virtual=virtual)
+    merge(files, out, {**_provenance(files), "merged": f"from {len(files)} shards"})
     with FeatureCache(out) as cache:
         return Merged(len(cache), cache.patches, len(files), failures)
 
