@@ -141,14 +141,20 @@ class VirtualFeatures:
     def _dataset(self, number: int) -> h5py.Dataset:
         source = self._sources[number]
         if number not in self._open:
-            if self._seal != "absent":
-                check_sources(self._path, [source])
             if len(self._open) == _MAX_OPEN:
                 self._open.pop(next(iter(self._open))).close()
-            self._open[number] = open_file(self._file(number), "absent")
+            self._open[number] = self._opened(number)
         expected = Expected(FEATURES, self.dtype, (source.rows, self._dim))
         with reading(self._file(number)):
             return find_dataset(self._open[number], expected)
+
+    def _opened(self, number: int) -> h5py.File:
+        if self._seal != "absent":
+            check_sources(self._path, [self._sources[number]])
+        try:
+            return open_file(self._file(number), "absent")
+        except CacheError as error:
+            raise CacheDamagedError(f"{self._path}: a shard cannot be read: {error}") from error
 
     def close(self) -> None:
         """Close the sources."""
