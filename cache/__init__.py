@@ -19,7 +19,7 @@ from cache.errors import (
     RecipeError,
     UnknownImageError,
 )
-from cache.merge import merge
+from cache.merge import merge, merge_virtual
 from cache.reader import FeatureCache
 from cache.relabel import RELABELLED, relabel
 from cache.schema import FORMAT_VERSION, Failure, ImageRow, Recipe, ShardPlace
@@ -55,6 +55,7 @@ __all__ = [
     "check",
     "compare",
     "merge",
+    "merge_virtual",
     "relabel",
     "verify",
     "write_cache",

@@ -28,11 +28,21 @@ def check_block(path: Path) -> None:
         CacheDamagedError: the block, or the beginning of the content, is not as it was written.
         CacheFormatError: there is neither.
     """
+    declared_seal(path)
+
+
+def declared_seal(path: Path) -> str:
+    """The SHA-256 in the block, without reading the rest of the file.
+
+    Raises:
+        CacheDamagedError: the block, or the beginning of the content, is not as it was written.
+        CacheFormatError: there is neither.
+    """
     with path.open("rb") as file:
         block, content = file.read(BLOCK_BYTES), file.read(len(_HDF5))
     digest = block[len(_HEADING) : len(_HEADING) + 64].decode("ascii", "replace")
     if content == _HDF5 and block == _block(digest):
-        return
+        return digest
     if content == _HDF5 or block.startswith(_HEADING):
         raise CacheDamagedError(f"{path}: damaged in its first bytes, the file seal: {MEND}")
     if block.startswith(_HDF5):

@@ -159,14 +159,15 @@ def find_dataset(file: h5py.File, expected: Expected) -> h5py.Dataset:
     Raises:
         CacheDamagedError: it is not there, or is something else.
     """
-    found = _own_object(file, expected.name)
+    found = own_object(file, expected.name)
     problem = _problem(found, expected)
     if problem:
         raise CacheDamagedError(f"{file.filename}: dataset {expected.name} {problem}")
     return found
 
 
-def _own_object(file: h5py.File, name: str) -> h5py.Dataset | h5py.Group | None:
+def own_object(file: h5py.File, name: str) -> h5py.Dataset | h5py.Group | None:
+    """What the file itself holds under a name, without following a link out of it; else None."""
     group = file
     for part in name.split("/"):
         if not isinstance(group, h5py.Group):
@@ -181,12 +182,14 @@ def _own_object(file: h5py.File, name: str) -> h5py.Dataset | h5py.Group | None:
 def _problem(found: h5py.Dataset | h5py.Group | None, expected: Expected) -> str:
     if not isinstance(found, h5py.Dataset):
         return "is missing"
+    if found.is_virtual:  # first of all: HDF5 may open other files to know the shape of one
+        return "is not stored in chunks of this file"
     if not _fits(found, expected):
         shape = ", ".join("any" if n is None else str(n) for n in expected.shape)
         wanted = "text of fixed length" if expected.dtype is None else str(expected.dtype)
         return f"is {found.dtype} {found.shape}, expected {wanted} ({shape})"
     creation = found.id.get_create_plist()
-    if found.is_virtual or found.chunks is None or creation.get_external_count():
+    if found.chunks is None or creation.get_external_count():
         return "is not stored in chunks of this file"
     if creation.get_nfilters() != 1 or not found.fletcher32:
         return "must have the fletcher32 checksum as its only filter"

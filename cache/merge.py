@@ -6,6 +6,7 @@ from pathlib import Path
 from cache.errors import CacheError, RecipeError
 from cache.reader import FeatureCache
 from cache.schema import TEXT_COLUMNS, Recipe, ShardPlace
+from cache.sources import Source, describe_source
 from cache.table import Widths
 from cache.writer import CacheWriter, write_cache
 
@@ -35,6 +36,42 @@ def merge(
     with write_cache(out, recipe, provenance, place, _widths(ordered)) as writer:
         for path in ordered:
             _append(writer, path)
+
+
+def merge_virtual(shards: Sequence[Path], out: Path | str, provenance: Mapping[str, str]) -> None:
+    """Join all shards of one extraction to a cache that refers to their features.
+
+    Everything else is in the cache itself. Shards are read one after another, whole and checked.
+
+    Args:
+        shards: the files, in any order, in or below the folder of `out`. They must stay there, as
+            they are.
+        out: the cache to publish.
+        provenance: that of the whole.
+
+    Raises:
+        RecipeError: two shards were made by different recipes.
+        CacheError: a shard is missing, damaged, there twice, belongs to another extraction, or
+            lies elsewhere; or none has features.
+        PublishError: `out` cannot be written.
+    """
+    ordered, out = _in_order(shards), Path(out)
+    if out.exists() and any(path.samefile(out) for path in ordered):
+        raise CacheError(f"{out}: is a shard, whose features would be lost: choose another output")
+    sources = [source for path in ordered for source in _sources(path, out.parent)]
+    if not sources:
+        raise CacheError(f"{out}: no shard holds features: merge without --virtual")
+    with FeatureCache(ordered[0]) as first:
+        recipe = first.recipe
+    with write_cache(out, recipe, provenance, None, _widths(ordered), sources) as writer:
+        for path in ordered:
+            _append(writer, path)
+
+
+def _sources(shard: Path, folder: Path) -> list[Source]:
+    """The shard as a source, unless it has no features."""
+    with FeatureCache(shard) as file:
+        return [describe_source(shard, folder, file.patches)] if file.patches else []
 
 
 def _widths(shards: Sequence[Path]) -> Widths:

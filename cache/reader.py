@@ -1,18 +1,18 @@
 """Open a cache, check it, and give the sequences of its images."""
 
 import hashlib
-import math
 import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.bulk import digests_fit, read_unchecked
+from cache.bulk import digests_fit, read_chunks, read_unchecked
 from cache.errors import (
     CacheDamagedError,
     CacheError,
@@ -21,7 +21,7 @@ from cache.errors import (
     RecipeError,
     UnknownImageError,
 )
-from cache.file_seal import MEND, SEAL_BROKEN, check_block, file_seal_fits
+from cache.file_seal import SEAL_BROKEN, file_seal_fits
 from cache.layout import (
     COORD_DTYPE,
     OFFSET_DTYPE,
@@ -32,6 +32,7 @@ from cache.layout import (
     read_attributes,
     reading,
 )
+from cache.opening import SealCheck, open_file
 from cache.schema import (
     FORMAT_NAME,
     FORMAT_VERSION,
@@ -42,6 +43,8 @@ from cache.schema import (
     read_place,
     read_provenance,
 )
+from cache.sources import ATTRIBUTE as SOURCES
+from cache.sources import check_contents, check_sources, read_sources
 from cache.statistics import (
     ATTRIBUTE,
     COLOUR_DTYPE,
@@ -52,8 +55,7 @@ from cache.statistics import (
     Statistics,
 )
 from cache.table import NUMBER_DTYPE, ImageTable, decode_text
-
-SealCheck = Literal["absent", "present", "whole"]
+from cache.virtual import VirtualFeatures, check_mapping
 
 _MAJOR = FORMAT_VERSION.split(".", maxsplit=1)[0]
 _ATTRIBUTES = (
@@ -73,13 +75,14 @@ class FeatureCache:
 
     Opening checks the format, that the file was finished, the recipe's fingerprint and the
     shapes, in a time that does not depend on the number of images; `load` checks what it gives,
-    and `cache.verify` everything.
+    and `cache.verify` everything. Of a virtual cache, all but the features is read.
 
     Args:
         path: the file.
         seal: `present` expects the file seal; `whole` reads all of the file first and compares
             it with the seal; `absent` takes files without one, or a damaged one, to see what can
-            be saved.
+            be saved. All of this goes for the shards of a virtual cache, too: each must be the
+            one that was merged, except with `absent`.
 
     Example:
         >>> with FeatureCache("features.h5") as cache:      # doctest: +SKIP
@@ -92,21 +95,28 @@ class FeatureCache:
         offsets: (N + 1,) int64; image i owns rows `offsets[i]:offsets[i + 1]`.
         failures: images that were asked for and have no features.
         shard: the file's place in a larger cache, if it is a shard.
+        sources: the shards that hold the features of a virtual cache; none if the file does.
 
     Raises:
         CacheFormatError: the file is not a cache, or of a version that is not read here.
         CacheIncompleteError: it was never finished.
-        CacheDamagedError: what it declares does not fit together.
+        CacheDamagedError: what it declares does not fit together, or a shard that holds its
+            features is missing or another one.
     """
 
     def __init__(self, path: Path | str, *, seal: SealCheck = "present") -> None:
         self.path = Path(path)
-        self._file = _open(self.path, seal)
+        self._file = open_file(self.path, seal)
         try:
             with reading(self.path):
                 self.attributes = _checked_attributes(self.path, self._file)
                 self._read_header()
-                self._find_datasets()
+                self._check_own_bytes(seal)
+                self._find_datasets(seal)
+            if seal != "absent":
+                check_sources(self.path, self.sources)
+            if seal == "whole":
+                check_contents(self.path, self.sources)
         except BaseException:
             self._file.close()
             raise
@@ -117,22 +127,45 @@ class FeatureCache:
         self.failures = read_failures(self.attributes["failures"])
         place = self.attributes.get("shard")
         self.shard = None if place is None else read_place(place)
+        sources = self.attributes.get(SOURCES)
+        self.sources = [] if sources is None else read_sources(sources)
+        if self.sources and self.shard is not None:
+            raise CacheDamagedError(f"{self.path}: is a shard, but declares sources as a whole")
 
-    def _find_datasets(self) -> None:
+    def _check_own_bytes(self, seal: SealCheck) -> None:
+        """Read all of a virtual cache, which is small, before HDF5 looks at its features.
+
+        Their description has no checksum, and damage there makes HDF5 search without end.
+        """
+        if self.sources and seal != "whole" and not file_seal_fits(self.path):
+            raise CacheDamagedError(
+                f"{self.path}: {SEAL_BROKEN}: merge again with `pipeline cache merge --virtual`, "
+                "as its features lie in its shards"
+            )
+
+    def _find_features(self, seal: SealCheck) -> h5py.Dataset | VirtualFeatures:
+        dtype, dim = np.dtype(self.recipe.dtype).newbyteorder("<"), self.recipe.feature_dim
+        if not self.sources:
+            return find_dataset(self._file, Expected("features", dtype, (None, dim)))
+        check_mapping(self._file, self.sources, dim, dtype)
+        return VirtualFeatures(self.path, self.sources, dim, dtype, seal)
+
+    def _find_datasets(self, seal: SealCheck) -> None:
         problems: list[str] = []
-        self._datasets: dict[str, h5py.Dataset] = {}
+        self._datasets: dict[str, h5py.Dataset | VirtualFeatures] = {}
 
-        def find(name: str, dtype: np.dtype[np.generic] | None, *shape: int | None) -> int | None:
+        def take(name: str, find: Callable[[], h5py.Dataset | VirtualFeatures]) -> int | None:
             try:
-                found = find_dataset(self._file, Expected(name, dtype, shape))
+                self._datasets[name] = find()
             except CacheDamagedError as error:
                 problems.append(str(error))
                 return None
-            self._datasets[name] = found
-            return len(found)
+            return len(self._datasets[name])
 
-        dtype = np.dtype(self.recipe.dtype).newbyteorder("<")
-        patches = find("features", dtype, None, self.recipe.feature_dim)
+        def find(name: str, dtype: np.dtype[np.generic] | None, *shape: int | None) -> int | None:
+            return take(name, lambda: find_dataset(self._file, Expected(name, dtype, shape)))
+
+        patches = take("features", lambda: self._find_features(seal))
         find("coords", COORD_DTYPE, patches, 2)
         ends = find("offsets", OFFSET_DTYPE, None)
         images = None if ends is None else ends - 1
@@ -162,6 +195,9 @@ class FeatureCache:
 
     def close(self) -> None:
         """Close the file; what was read stays valid."""
+        features = self._datasets["features"]
+        if isinstance(features, VirtualFeatures):
+            features.close()
         self._file.close()
 
     def __len__(self) -> int:
@@ -334,14 +370,10 @@ class FeatureCache:
         still proves. Used only with such a proof.
         """
         dataset = self._datasets[name]
-        rows, width = dataset.chunks[0], dataset.shape[1:]
-        first, parts = start // rows * rows, []
+        if isinstance(dataset, VirtualFeatures):
+            return dataset.unchecked(start, stop)
         with reading(self.path, name):
-            for row in range(first, stop, rows):
-                _, stored = dataset.id.read_direct_chunk((row, *(0 for _ in width)))
-                parts.append(np.frombuffer(stored, dataset.dtype, rows * math.prod(width)))
-            block: NDArray[Any] = np.concatenate(parts).reshape(-1, *width)
-        return block[start - first : stop - first]
+            return read_chunks(dataset, start, stop)
 
     def load(self) -> NDArray[np.floating]:
         """All features (P, D), read once, after everything was checked against its digest.
@@ -364,12 +396,18 @@ class FeatureCache:
 
     def _proved_features(self) -> NDArray[np.floating] | None:
         """All features (P, D) if the digest of every image proves them; else None."""
-        with reading(self.path, "features"):
-            features = read_unchecked(self.path, self._datasets["features"])
+        features = self._raw_features()
         if features is None or len(self.digests) != len(self):
             return None
         fit = digests_fit(features, self.all_coords(), self.offsets, self.digests)
         return features if fit else None
+
+    def _raw_features(self) -> NDArray[np.floating] | None:
+        dataset = self._datasets["features"]
+        if isinstance(dataset, VirtualFeatures):
+            return dataset.read_unchecked()
+        with reading(self.path, "features"):
+            return read_unchecked(self.path, dataset)
 
     def expect(self, attribute: str, found: str) -> None:
         """Compare a digest with the one that was declared.
@@ -392,23 +430,6 @@ def _check_memory(path: Path, needed: int) -> None:
             f"{path}: its features take {needed / 1e9:.1f} GB, this machine has "
             f"{memory / 1e9:.1f} GB of memory: use a larger one, or fewer images"
         )
-
-
-def _open(path: Path, seal: SealCheck) -> h5py.File:
-    if not path.is_file():
-        raise CacheFormatError(f"{path}: no such file: make it with `pipeline extract`")
-    try:
-        if seal != "absent":
-            check_block(path)
-        if seal == "whole" and not file_seal_fits(path):
-            raise CacheDamagedError(f"{path}: {SEAL_BROKEN}: {MEND}")
-        return h5py.File(path, "r")
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, OSError) and error.errno:
-            raise CacheError(f"{path}: cannot be read ({os.strerror(error.errno)})") from error
-        raise CacheDamagedError(
-            f"{path}: damaged or cut short, it cannot be opened: copy it again, or extract again"
-        ) from error
 
 
 def _checked_attributes(path: Path, file: h5py.File) -> dict[str, str]:

@@ -13,6 +13,8 @@ from cache.errors import ImageTableError, RecipeError
 
 FORMAT_NAME = "patch-feature-cache"
 FORMAT_VERSION = "1.1"
+VIRTUAL_VERSION = "1.2"
+"""Of files whose features lie in others; all else that 1.2 is, 1.1 is."""
 FEATURE_DTYPES = ("float16", "float32")
 MAX_VIEWS = 255
 

@@ -15,6 +15,7 @@ from cache.proof import BLOCK_IMAGES, damaged_statistics, stored_statistics
 from cache.reader import FeatureCache
 from cache.schema import check_row
 from cache.sequences import BLOCK_ROWS, damaged_images
+from cache.sources import content_problem
 from cache.statistics import ATTRIBUTE, GROUP
 from cache.table import table_sha256
 from cache.table_writer import has_twice, id_hash
@@ -60,7 +61,9 @@ def _violations(part: Callable[[FeatureCache], list[str]], cache: FeatureCache) 
 
 
 def _check_seal(cache: FeatureCache) -> list[str]:
-    return [] if file_seal_fits(cache.path) else [SEAL_BROKEN]
+    mine = [] if file_seal_fits(cache.path) else [SEAL_BROKEN]
+    found = (content_problem(cache.path.parent, source) for source in cache.sources)
+    return mine + [f"source {problem}" for problem in found if problem]
 
 
 def _check_features(cache: FeatureCache) -> list[str]:

@@ -1,7 +1,7 @@
 """Write a cache or a shard of one, image by image, and publish it whole."""
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from cache.layout import (
 from cache.schema import (
     FORMAT_NAME,
     FORMAT_VERSION,
+    VIRTUAL_VERSION,
     Failure,
     ImageRow,
     Recipe,
@@ -33,6 +34,8 @@ from cache.schema import (
     canonical_json,
     check_row,
 )
+from cache.sources import ATTRIBUTE as SOURCES
+from cache.sources import Source, to_json
 from cache.statistics import (
     ATTRIBUTE,
     COLOUR_DTYPE,
@@ -47,6 +50,7 @@ from cache.statistics import (
 from cache.table import Widths
 from cache.table_writer import HeldTable, StreamedTable
 from cache.verify import check
+from cache.virtual import VirtualRows
 
 
 @contextmanager
@@ -56,6 +60,7 @@ def write_cache(
     provenance: Mapping[str, str],
     shard: ShardPlace | None = None,
     widths: Widths | None = None,
+    sources: Sequence[Source] = (),
 ) -> Iterator["CacheWriter"]:
     """Write a cache, which appears at `path` complete and verified, or not at all.
 
@@ -66,6 +71,8 @@ def write_cache(
         shard: the place in a larger cache, if the file is a shard.
         widths: bytes of the longest text of each column of the image table, if they are known
             before: then memory does not grow with the number of images.
+        sources: shards that hold the features that will be appended, in order: then the file
+            refers to them, and holds no features itself.
 
     Yields:
         The writer to append images to.
@@ -86,7 +93,7 @@ def write_cache(
                 userblock_size=BLOCK_BYTES,
             ) as file,
         ):
-            writer = CacheWriter(file, recipe, disk, widths)
+            writer = CacheWriter(file, recipe, disk, widths, sources)
             yield writer
             writer.finish(provenance, shard)
         write_file_seal(temporary)
@@ -97,11 +104,15 @@ class CacheWriter:
     """Appends images to an open file; made by `write_cache`."""
 
     def __init__(
-        self, file: h5py.File, recipe: Recipe, disk: Disk, widths: Widths | None = None
+        self,
+        file: h5py.File,
+        recipe: Recipe,
+        disk: Disk,
+        widths: Widths | None = None,
+        sources: Sequence[Source] = (),
     ) -> None:
-        self._file, self._recipe, self._disk = file, recipe, disk
-        dtype = np.dtype(recipe.dtype).newbyteorder("<")
-        self._features = GrowingDataset(file, "features", (recipe.feature_dim,), dtype)
+        self._file, self._recipe, self._disk, self._sources = file, recipe, disk, sources
+        self._features = _features(file, recipe, sources)
         self._coords = GrowingDataset(file, "coords", (2,), COORD_DTYPE)
         self._digests = GrowingDataset(file, "digests", (), _DIGEST)
         self._lengths = array("q")
@@ -190,7 +201,7 @@ class CacheWriter:
         index_digest.update(offsets.tobytes())
         attributes = {
             "format": FORMAT_NAME,
-            "format_version": FORMAT_VERSION,
+            "format_version": VIRTUAL_VERSION if self._sources else FORMAT_VERSION,
             "recipe": self._recipe.to_json(),
             "fingerprint": self._recipe.fingerprint,
             "manifest_sha256": self._table.finish(self._file),
@@ -202,9 +213,20 @@ class CacheWriter:
         }
         if self._statistics is not None:
             attributes[ATTRIBUTE] = self._statistics.finish()
+        if self._sources:
+            attributes[SOURCES] = to_json(self._sources)
         if shard is not None:
             attributes["shard"] = canonical_json(shard._asdict())
         write_attributes(self._file, attributes)
+
+
+def _features(
+    file: h5py.File, recipe: Recipe, sources: Sequence[Source]
+) -> GrowingDataset | VirtualRows:
+    dtype = np.dtype(recipe.dtype).newbyteorder("<")
+    if sources:
+        return VirtualRows(file, sources, recipe.feature_dim, dtype)
+    return GrowingDataset(file, "features", (recipe.feature_dim,), dtype)
 
 
 class StatisticsWriter:

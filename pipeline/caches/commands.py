@@ -147,7 +147,15 @@ def repair(
     help="Images of all shards that may have no features.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
-def merge_verb(shards: tuple[Path, ...], out: Path, allow_failures: int, overwrite: bool) -> None:
+@click.option(
+    "--virtual",
+    is_flag=True,
+    help="Copy no features: the output refers to the SHARDS, which must lie in or below its folder "
+    "and stay there. Move the folder as one.",
+)
+def merge_verb(
+    shards: tuple[Path, ...], out: Path, allow_failures: int, overwrite: bool, virtual: bool
+) -> None:
     """Join all SHARDS of `pipeline extract --shard`, files or folders, into one cache.
 
     It has the same features, byte for byte, as an extraction without shards.
@@ -158,7 +166,7 @@ def merge_verb(shards: tuple[Path, ...], out: Path, allow_failures: int, overwri
     """
     from pipeline.caches.merge import merge_shards
 
-    merged = merge_shards(shards, out, allow_failures, overwrite)
+    merged = merge_shards(shards, out, allow_failures, overwrite, virtual)
     click.echo(f"{out}: {merged.summary()}")
 
 

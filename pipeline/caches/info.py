@@ -28,6 +28,7 @@ def describe(path: Path) -> dict[str, Any]:
             "images": len(cache),
             "patches": cache.patches,
             "feature_dim": cache.recipe.feature_dim,
+            "sources": [source.name for source in cache.sources],
             "slides": len({slide for slide in images["slide"] if slide}),
             "cases": len({case for case in images["case"] if case}),
             "counts": {
@@ -52,6 +53,7 @@ def to_text(description: dict[str, Any]) -> str:
         ("fingerprint", description["fingerprint"]),
         ("images", description["images"]),
         ("patches", lengths),
+        ("features in", _places(description["sources"])),
         ("slides, cases", f"{description['slides']}, {description['cases']}"),
         *((name, _counts(description["counts"][name])) for name in _COUNTED),
         ("statistics", "of every image" if description["statistics"] else "none"),
@@ -60,6 +62,11 @@ def to_text(description: dict[str, Any]) -> str:
         *(("made: " + name, value) for name, value in description["provenance"].items()),
     ]
     return tabulate([(name, _short(value)) for name, value in rows], tablefmt="plain")
+
+
+def _places(sources: list[str]) -> str:
+    """Where the features are: in the file, or in the shards that a virtual cache names."""
+    return f"{len(sources)} shards: {', '.join(sources)}" if sources else "the file"
 
 
 def _counts(counts: dict[str, int]) -> str:

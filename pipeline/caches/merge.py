@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache import Failure, FeatureCache, merge
+from cache import Failure, FeatureCache, merge, merge_virtual
 from pipeline.errors import PipelineError, UsageError
 from pipeline.tables import write_table
 
@@ -17,15 +17,21 @@ class Merged:
     patches: int
     shards: int
     failures: list[Failure]
+    virtual: bool = False
 
     def summary(self) -> str:
         """One line for a person."""
         text = f"{self.images} images, {self.patches} patches, of {self.shards} shards"
+        text += ", which hold the features and must stay where they are" if self.virtual else ""
         return text + (f"; {len(self.failures)} images have no features" if self.failures else "")
 
 
 def merge_shards(
-    shards: Sequence[Path], out: Path, allow_failures: int = 0, overwrite: bool = False
+    shards: Sequence[Path],
+    out: Path,
+    allow_failures: int = 0,
+    overwrite: bool = False,
+    virtual: bool = False,
 ) -> Merged:
     """Join all shards of one extraction into a cache, one shard after another in memory.
 
@@ -34,11 +40,14 @@ def merge_shards(
         out: the cache. Images without features are listed beside it, in `<stem>.failures.csv`.
         allow_failures: images that may have no features, in all shards together.
         overwrite: replace an output that exists.
+        virtual: copy no features; the cache refers to the shards, which must lie in or below its
+            folder.
 
     Raises:
         UsageError: there are no shards, or the output exists.
         PipelineError: too many images have no features.
-        CacheError: a shard is missing, damaged, there twice, or of another extraction or recipe.
+        CacheError: a shard is missing, damaged, there twice, of another extraction or recipe,
+            or, for a virtual cache, elsewhere.
         PublishError: the output cannot be written.
     """
     if out.exists() and not overwrite:
@@ -55,9 +64,10 @@ def merge_shards(
             f"{out}: not merged, as {len(failures)} images of the shards have no features (all are "
             f"in {listing}): mend them and extract again, or give --allow-failures {len(failures)}"
         )
-    merge(files, out, {**_provenance(files), "merged": f"from {len(files)} shards"})
+    join = merge_virtual if virtual else merge
+    join(files, out, {**_provenance(files), "merged": f"from {len(files)} shards"})
     with FeatureCache(out) as cache:
-        return Merged(len(cache), cache.patches, len(files), failures)
+        return Merged(len(cache), cache.patches, len(files), failures, virtual)
 
 
 def _files(shards: Sequence[Path], out: Path) -> list[Path]:

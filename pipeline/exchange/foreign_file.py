@@ -64,13 +64,15 @@ def find_array(file: h5py.File, name: str) -> h5py.Dataset:
 
 
 def _problem(found: h5py.Dataset) -> str:
+    if found.is_virtual:  # first of all: HDF5 may open other files to know the shape of one
+        return "has its values in another file"
     shape, dtype = found.shape, found.dtype
     if dtype.itemsize not in _KINDS.get(dtype.kind, ()):
         return f"is of {dtype}, expected whole numbers, float16 or float32"
     if shape is None or len(shape) != 2 or 0 in shape:
         return f"has the shape {shape}, expected (patches, columns)"
     creation = found.id.get_create_plist()
-    if found.is_virtual or creation.get_external_count():
+    if creation.get_external_count():
         return "has its values in another file"
     filters = [creation.get_filter(i)[0] for i in range(creation.get_nfilters())]
     if filters not in ([], [_FLETCHER32]):

@@ -77,7 +77,7 @@ def repair(file: Path, sources: Sources | None = None, progress: Progress = sile
         CacheError: the file is damaged where its recipe or structure is, so that nothing in it
             can be proved.
         UsageError: images must be encoded again and `sources` do not tell from what, or from
-            something else than the cache was made.
+            something else than the cache was made; or the cache is virtual.
         PipelineError: an image cannot be encoded; the file stays as it is.
         PublishError: the file cannot be written.
     """
@@ -86,6 +86,7 @@ def repair(file: Path, sources: Sources | None = None, progress: Progress = sile
         raise UsageError(f"{file}: no such file: there is nothing to repair")
     rows = read_manifest(sources.manifest) if sources.manifest else []
     with _opened(file) as damaged:
+        _refuse_virtual(damaged)
         folder = ShardFolder(file, damaged.recipe)
         had_shards = folder.root.exists()
         with locked(file, folder.root), watch_signals(STOPPING) as interruption:
@@ -110,6 +111,15 @@ def _opened(file: Path) -> FeatureCache:
             f"{error}; this part cannot be mended: run `pipeline extract --overwrite`, which uses "
             "what is intact in the shards beside the file"
         ) from error
+
+
+def _refuse_virtual(cache: FeatureCache) -> None:
+    if cache.sources:
+        raise UsageError(
+            f"{cache.path}: its features lie in {len(cache.sources)} shards, such as "
+            f"{cache.sources[0].name}: repair the one that `pipeline cache verify` names, then "
+            "merge again with `pipeline cache merge --virtual --overwrite`"
+        )
 
 
 @dataclass(frozen=True)

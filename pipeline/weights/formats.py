@@ -156,8 +156,6 @@ def _read_keras(path: Path) -> Arrays:
         with h5py.File(path, "r") as file:
             datasets = _keras_datasets(path, file)
             check_layers(path, {k: (d.dtype.name, _oihw(d.shape)) for k, d in datasets.items()})
-            for dataset in datasets.values():
-                _check_stored(path, dataset)
             arrays = {layer: np.asarray(dataset[()]) for layer, dataset in datasets.items()}
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: damaged HDF5 file ({error}): copy it again") from error
@@ -186,6 +184,7 @@ def _keras_datasets(path: Path, file: h5py.File) -> dict[str, h5py.Dataset]:
         match = _KERAS_LAYER.search(name)
         if not match or match[1] not in stems or not isinstance(item, h5py.Dataset):
             return
+        _check_stored(path, item)
         layer = f"{stems[match[1]]}.{'weight' if item.ndim == 4 else 'bias'}"
         if layer in datasets:
             raise UsageError(

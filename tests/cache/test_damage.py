@@ -14,7 +14,7 @@ from cache import (
     CacheIncompleteError,
     FeatureCache,
     check,
-    reader,
+    opening,
     verify,
 )
 from cache.file_seal import write_file_seal
@@ -133,7 +133,7 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(path, monkeypatch):
     def refuse(file):
         raise PermissionError(errno.EACCES, "Permission denied", str(file))
 
-    monkeypatch.setattr(reader, "check_block", refuse)
+    monkeypatch.setattr(opening, "check_block", refuse)
     with pytest.raises(CacheError, match=r"f\.h5: cannot be read \(Permission denied\)"):
         FeatureCache(path)
 

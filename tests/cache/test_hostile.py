@@ -1,10 +1,12 @@
 """A file made to deceive: refused from its description, before memory is given to it."""
 
 import os
+import shutil
 
 import h5py
 import numpy as np
 import pytest
+from opened import never_opened, replace_by_endless
 from small_caches import DIM, write
 
 from cache import CacheError, FeatureCache, verify
@@ -40,6 +42,10 @@ def virtual(file):
     file.create_virtual_dataset("features", layout)
 
 
+def endless(file):
+    replace_by_endless(file, "features", file.filename + ".secret")
+
+
 def attribute(value, **arguments):
     def change(file):
         del file.attrs["provenance"]
@@ -70,6 +76,7 @@ HOSTILE = {
     "group that is an external link": linked("images", h5py.ExternalLink("other.h5", "images")),
     "cyclic group": cycle,
     "virtual dataset": virtual,
+    "virtual dataset without end": endless,
     "external storage": replace(
         "features", shape=(6, DIM), dtype="<f2", external=[("secret", 0, 6 * DIM * 2)]
     ),
@@ -103,6 +110,17 @@ def test_hostile_hdf5_is_refused(path, kind):
     with pytest.raises(CacheError, match=r"f\.h5: "):
         FeatureCache(path)
     assert verify(path)
+
+
+@pytest.mark.parametrize("kind", ["virtual dataset", "virtual dataset without end"])
+def test_no_file_that_a_virtual_dataset_names_is_opened(path, kind):
+    secret = path.with_name("f.h5.secret")
+    shutil.copy(path, secret)
+    with h5py.File(path, "r+") as file:
+        HOSTILE[kind](file)
+    write_file_seal(path)
+    with never_opened(secret), pytest.raises(CacheError, match="not stored in chunks"):
+        FeatureCache(path)
 
 
 def test_every_fault_of_the_structure_is_listed(path):

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opened import never_opened, replace_by_endless
 from small_caches import make_recipe, make_row
 
 from cache import FeatureCache, write_cache
@@ -23,6 +24,7 @@ from pipeline.errors import PipelineError, UsageError
 from pipeline.exchange.commands import import_cache
 from pipeline.exchange.describe import Described
 from pipeline.exchange.exporting import export
+from pipeline.exchange.foreign_file import ForeignFileError, find_array, opened
 from pipeline.exchange.importing import ImportOptions, import_files
 from pipeline.exchange.options import Options
 
@@ -340,6 +342,20 @@ HOSTILE = {
     "a patch size without end": (attribute("coords", "patch_size", np.inf), "expected a number"),
     "all overlap": (attribute("coords", "overlap", 256), "stride is 0"),
 }
+
+
+def test_no_file_that_a_virtual_dataset_names_is_opened(tmp_path):
+    for name in ("a.h5", "secret.h5"):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["features"] = FEATURES
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        replace_by_endless(file, "features", tmp_path / "secret.h5")
+    with (
+        never_opened(tmp_path / "secret.h5"),
+        pytest.raises(ForeignFileError, match="values in another file"),
+        opened(tmp_path / "a.h5") as file,
+    ):
+        find_array(file, "features")
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from opened import never_opened, replace_by_endless
 from safetensors.numpy import save_file
 
 from pipeline.errors import UsageError
@@ -252,6 +253,20 @@ def test_a_keras_file_with_two_arrays_for_a_layer_is_refused(tmp_path, arrays):
     with h5py.File(tmp_path / "w", "a") as file:
         file["block1_conv1/other/kernel:0"] = np.zeros((3, 3, 3, 2), np.float32)
     with pytest.raises(UsageError, match=r"are both features\.0\.weight"):
+        read_vgg16_arrays(tmp_path / "w")
+
+
+def test_no_file_that_a_virtual_dataset_of_a_keras_file_names_is_opened(tmp_path, arrays):
+    write_keras(tmp_path / "w", arrays)
+    secret = tmp_path / "secret"
+    with h5py.File(secret, "w") as file:
+        file["x"] = np.zeros(3, "<f4")
+    with h5py.File(tmp_path / "w", "a") as file:
+        names: list[str] = []
+        file.visit(names.append)
+        name = next(name for name in names if "block1_conv1" in name and "bias" in name)
+        replace_by_endless(file, name, secret)
+    with never_opened(secret), pytest.raises(UsageError, match="not stored in chunks"):
         read_vgg16_arrays(tmp_path / "w")
 
 
