@@ -11,7 +11,6 @@ writing are real. Needs 45 KB of disk an image.
 import argparse
 import hashlib
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,12 +18,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+from large_images import most_memory
 from PIL import Image
 
 from cache import ImageRow
 from pipeline.tables import write_table
 
 FILES, SIZE = 1000, (96, 64)
+MERGES = {"merged": "merge", "virtual": "merge without copying"}
 
 
 def main() -> None:
@@ -44,8 +45,8 @@ def main() -> None:
         made = time.perf_counter() - began
         parts = [f"{number}/{options.shards}" for number in range(1, options.shards + 1)]
         shards = [run("extract", folder, part) for part in parts]
-        seconds, memory = run("merge", folder, "-")
-        report(folder, options.images, made, shards, (seconds, memory))
+        merged = {name: run(name, folder, "-") for name in MERGES}
+        report(folder, options.images, made, shards, merged)
 
 
 def report(
@@ -53,19 +54,23 @@ def report(
     images: int,
     made: float,
     shards: list[tuple[float, float]],
-    merged: tuple[float, float],
+    merged: dict[str, tuple[float, float]],
 ) -> None:
     """Print what was measured."""
     total, most = sum(seconds for seconds, _ in shards), max(memory for _, memory in shards)
-    sizes = {name: (folder / name).stat().st_size / 1e9 for name in ("manifest.csv", "f.h5")}
-    print(f"{images:,} images in {len(shards)} shards; manifest {sizes['manifest.csv']:.2f} GB, ")
-    print(f"cache {sizes['f.h5']:.1f} GB; making the images and the manifest took {made:.0f} s\n")
+    manifest = (folder / "manifest.csv").stat().st_size / 1e9
+    print(
+        f"{images:,} images in {len(shards)} shards; manifest {manifest:.2f} GB; making the images"
+    )
+    print(f"and the manifest took {made:.0f} s\n")
     print("| | s | ms an image | most memory of a process, MB |\n|---|---|---|---|")
     print(
         f"| all shards, one after another | {total:.0f} | {1e3 * total / images:.2f} | {most:.0f} |"
     )
-    seconds, memory = merged
-    print(f"| merge | {seconds:.0f} | {1e3 * seconds / images:.2f} | {memory:.0f} |")
+    for name, (seconds, memory) in merged.items():
+        size = (folder / f"{name}.h5").stat().st_size / 1e9
+        shown = f"| {MERGES[name]}, to {size:.2f} GB "
+        print(f"{shown}| {seconds:.0f} | {1e3 * seconds / images:.2f} | {memory:.0f} |")
 
 
 def run(what: str, folder: Path, part: str) -> tuple[float, float]:
@@ -105,8 +110,8 @@ def job(what: str, folder: str, part: str) -> tuple[float, float]:
     from pipeline.weights.weights_file import publish_weights, random_weights
 
     root, began = Path(folder), time.perf_counter()
-    if what == "merge":
-        merge_shards([root / "shards"], root / "f.h5")
+    if what in MERGES:
+        merge_shards([root / "shards"], root / f"{what}.h5", virtual=what == "virtual")
         return time.perf_counter() - began, most_memory()
     weights = root / "w.safetensors"
     if not weights.exists():
@@ -116,11 +121,6 @@ def job(what: str, folder: str, part: str) -> tuple[float, float]:
     options = stage.ExtractOptions(PatchOptions(32, 32), "cpu", images_per_shard=512, part=chosen)
     stage.extract(root / "manifest.csv", weights, root / f"shards/{chosen.number:05}.h5", options)
     return time.perf_counter() - began, most_memory()
-
-
-def most_memory() -> float:
-    """MB, of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 if __name__ == "__main__":

@@ -35,6 +35,9 @@ def main() -> None:
         "one_image": [shared],
         "cache_speed": [],
         "growth": ["--most", 10_000 if quick else 100_000],
+        "million": ["--images", 4_000 if quick else 24_000, "--shards", 4 if quick else 12],
+        "large_images": ["--sides", *((5000, 14_000) if quick else (5000, 10_000, 14_000, 20_000))],
+        "long_sequences": ["--patches", *((6, 2000) if quick else (6, 500, 2000, 8000))],
         "safety_cost": [*real, "--images", 24, "--repeats", 1 if quick else 5],
         "second_experiment": [*real, "--repeats", 1 if quick else 2],
     }
