@@ -85,7 +85,7 @@ def _recipe(run: RunFiles) -> dict[str, str]:
         "features": f"{recipe.feature_dim} a patch: {recipe.pooling} of {recipe.layer}, "
         f"{recipe.dtype}",
         "patches": f"{run.cache.patches} of {recipe.patch_size} pixels, every {recipe.stride}, "
-        f"edges: {recipe.edge_policy}, views: {', '.join(recipe.views)}",
+        f"{recipe.scan_order}, edges: {recipe.edge_policy}, views: {', '.join(recipe.views)}",
         "precision": recipe.precision,
         "fingerprint of the recipe": recipe.fingerprint,
     }
