@@ -186,8 +186,13 @@ def _named_damage() -> Iterator[None]:
 
 @cache
 def _vips() -> ModuleType:
-    import pyvips
-
+    try:
+        import pyvips
+    except (ImportError, OSError) as error:  # OSError: the package without its library
+        reason = printable(str(error))
+        raise ImageError(
+            f'an image of such a size needs libvips ({reason}): pip install "pyvips[binary]"'
+        ) from error
     logging.getLogger("pyvips").setLevel(logging.CRITICAL)
     pyvips.cache_set_max(0)  # a file of the same name may be another one
     found: ModuleType = pyvips

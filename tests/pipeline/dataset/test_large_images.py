@@ -3,6 +3,7 @@
 import hashlib
 import os
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -153,6 +154,14 @@ def test_another_file_than_the_manifest_says_is_told_before_its_header_is_believ
     (tmp_path / "a.tif").write_bytes(b"II*\0 nothing")
     with pytest.raises(ImageError, match="content changed since it was indexed"):
         open_large(tmp_path / "a.tif", "f" * 64)
+
+
+def test_without_libvips_it_is_said_what_to_install(tmp_path, monkeypatch):
+    WRITERS["tiles.tif"](tmp_path / "a.tif")
+    large_images._vips.cache_clear()
+    monkeypatch.setitem(sys.modules, "pyvips", None)
+    with pytest.raises(ImageError, match=r'needs libvips .*: pip install "pyvips\[binary\]"'):
+        open_large(tmp_path / "a.tif")
 
 
 def test_a_file_that_changes_while_it_is_read_is_noticed(tmp_path):
