@@ -123,7 +123,9 @@ def test_the_attributes_are_those_of_the_copied_cache_but_for_the_sources(pair):
     differing = {name for name in {*copied, *mine} if copied.get(name) != mine.get(name)}
     assert differing == {"format_version", "sources", "complete"}
     assert mine["format_version"] == "1.2"
-    assert [name for name, *_ in json.loads(mine["sources"])] == ["shards/0.h5", "shards/2.h5"]
+    sources = json.loads(mine["sources"])
+    assert [name for name, *_ in sources] == ["shards/0.h5", "shards/2.h5"]
+    assert mine["sources"] == json.dumps(sources, separators=(",", ":"))
 
 
 def test_verify_and_diff_find_nothing(folder):
@@ -148,6 +150,15 @@ def test_hdf5_alone_gives_the_same_features(folder):
     with h5py.File(folder / "virtual.h5") as mine, h5py.File(folder / "copied.h5") as copied:
         same(mine["features"][:], copied["features"][:])
         assert mine["features"].is_virtual
+
+
+def test_the_file_is_of_hdf5_1_10_or_older(path):
+    """Its superblock, and the description of the virtual dataset."""
+    content = path.read_bytes()
+    assert content[512:520] == b"\x89HDF\r\n\x1a\n"
+    assert content[520] <= 3
+    description = content.index(b"GCOL") + 16 + 16  # after the heads of the heap and of its object
+    assert content[description] == 0
 
 
 def test_few_shards_are_open_at_once(path, monkeypatch):
