@@ -48,7 +48,8 @@ def resnet_file(tmp_path_factory, resnet_weights):
 
 
 @pytest.mark.parametrize(
-    ("name", "side", "head"), [("resnet50", 64, "fc"), ("vit_b_16", 224, "heads")]
+    ("name", "side", "head"),
+    [("resnet50", 64, "fc"), pytest.param("vit_b_16", 224, "heads", marks=pytest.mark.slow)],
 )
 def test_features_are_those_of_plain_torchvision(name, side, head):
     architecture = find_architecture(name)
@@ -154,6 +155,7 @@ def test_a_file_of_torch_becomes_weights_without_its_classifier_and_nothing_is_e
     assert "cannot be read as weights" in done.output
 
 
+@pytest.mark.slow
 def test_an_encoder_of_timm_goes_the_whole_way(tmp_path, monkeypatch):
     import_torchvision()  # timm cannot be imported before it
     pytest.importorskip("timm")
