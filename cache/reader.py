@@ -243,7 +243,7 @@ class FeatureCache:
             CacheDamagedError: they are not those that were written.
         """
         digests: NDArray[np.bytes_] = self._read("digests")
-        self.expect("digests_sha256", hashlib.sha256(digests.tobytes()).hexdigest())
+        self.expect("digests_sha256", hashlib.sha256(digests.view(np.uint8).data).hexdigest())
         return digests
 
     @cached_property

@@ -88,7 +88,7 @@ def _check_index(cache: FeatureCache) -> list[str]:
     digest = hashlib.sha256()
     for start in range(0, cache.patches, BLOCK_ROWS):
         digest.update(cache.all_coords(start, start + BLOCK_ROWS).data)
-    digest.update(cache.offsets.tobytes())
+    digest.update(cache.offsets.data)
     return _compare("coords and offsets", cache, "index_sha256", digest.hexdigest())
 
 

@@ -195,10 +195,11 @@ class CacheWriter:
         self._features.flush()
         self._coords.flush()
         self._digests.flush()
-        offsets = np.cumsum([0, *self._lengths], dtype=OFFSET_DTYPE)
+        offsets = np.zeros(len(self._lengths) + 1, OFFSET_DTYPE)
+        np.cumsum(np.frombuffer(self._lengths, np.int64), out=offsets[1:])
         create_dataset(self._file, "offsets", offsets)
         index_digest = self._coords.digest.copy()
-        index_digest.update(offsets.tobytes())
+        index_digest.update(offsets.data)
         attributes = {
             "format": FORMAT_NAME,
             "format_version": VIRTUAL_VERSION if self._sources else FORMAT_VERSION,
