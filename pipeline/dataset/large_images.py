@@ -46,6 +46,7 @@ _JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _JPEG_SEQUENTIAL = frozenset({0xC0, 0xC1})
 _PNG_RGB = struct.pack(">BBBBB", 8, 2, 0, 0, 0)
 _PHOTOMETRIC, _RGB, _YCBCR = 262, 2, 6
+_COMPRESSION, _JPEG = 259, 7
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,15 @@ def _check_jpeg(content: mmap) -> None:
 
 def _check_tiff(content: mmap) -> None:
     _, directory = check_tiff(content)
-    found = directory[_PHOTOMETRIC].first if _PHOTOMETRIC in directory else None
-    if found not in (_RGB, _YCBCR):
-        raise ImageError(f"TIFF with photometric interpretation {found}, expected RGB: convert it")
+    colours, compression = (
+        directory[tag].first if tag in directory else 0 for tag in (_PHOTOMETRIC, _COMPRESSION)
+    )
+    # JPEG's own decoder gives RGB; of others, libvips would take YCbCr as it is.
+    if colours != _RGB and (colours, compression) != (_YCBCR, _JPEG):
+        raise ImageError(
+            f"TIFF with photometric interpretation {colours} and compression {compression}, "
+            "expected RGB: convert the image, so that its colours are your choice"
+        )
 
 
 _WHOLE_ONLY = "can only be decoded whole: save it as a tiled TIFF"

@@ -116,7 +116,11 @@ REFUSED = {
     "cmyk.jpg": (lambda p: Image.fromarray(smooth()).convert("CMYK").save(p), "4 channels"),
     "palette.tif": (
         lambda p: Image.fromarray(smooth()).quantize(16).save(p),
-        "photometric interpretation 3, expected RGB",
+        "photometric interpretation 3 and compression 1, expected RGB",
+    ),
+    "luma and chroma.tif": (
+        lambda p: Image.fromarray(smooth()).convert("YCbCr").save(p),
+        "photometric interpretation 6 and compression 1, expected RGB",
     ),
     "deep.tif": (
         lambda p: pyvips.Image.new_from_array(smooth().astype(np.uint16)).tiffsave(str(p)),
