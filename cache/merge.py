@@ -30,12 +30,7 @@ def merge(
         CacheError: a shard is missing, damaged, there twice, or belongs to another extraction.
         PublishError: `out` cannot be written.
     """
-    ordered = _in_order(shards)
-    with FeatureCache(ordered[0]) as first:
-        recipe = first.recipe
-    with write_cache(out, recipe, provenance, place, _widths(ordered)) as writer:
-        for path in ordered:
-            _append(writer, path)
+    _write(_in_order(shards), out, provenance, place)
 
 
 def merge_virtual(shards: Sequence[Path], out: Path | str, provenance: Mapping[str, str]) -> None:
@@ -61,9 +56,19 @@ def merge_virtual(shards: Sequence[Path], out: Path | str, provenance: Mapping[s
     sources = [source for path in ordered for source in _sources(path, out.parent)]
     if not sources:
         raise CacheError(f"{out}: no shard holds features: merge without --virtual")
+    _write(ordered, out, provenance, None, sources)
+
+
+def _write(
+    ordered: Sequence[Path],
+    out: Path | str,
+    provenance: Mapping[str, str],
+    place: ShardPlace | None,
+    sources: Sequence[Source] = (),
+) -> None:
     with FeatureCache(ordered[0]) as first:
         recipe = first.recipe
-    with write_cache(out, recipe, provenance, None, _widths(ordered), sources) as writer:
+    with write_cache(out, recipe, provenance, place, _widths(ordered), sources) as writer:
         for path in ordered:
             _append(writer, path)
 

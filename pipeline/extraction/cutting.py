@@ -100,15 +100,15 @@ def cut_patches(
     Raises:
         ImageError: the image cannot be read to its end.
     """
-    tops, bottoms = cuts.boxes[:, 1], cuts.boxes[:, 3]
-    order = np.argsort(bottoms, kind="stable")
-    needed = np.minimum.accumulate(tops[order][::-1])[::-1]  # (n,) first row, from here on
+    order = np.argsort(cuts.boxes[:, 3], kind="stable")
+    tops, bottoms = cuts.boxes[order, 1], cuts.boxes[order, 3]
+    needed = np.minimum.accumulate(tops[::-1])[::-1]  # (n,) first row, from here on
     window, top, done = np.empty((0, picture.width, 3), np.uint8), 0, 0
     for band in picture.bands():
         for watch in watchers:
             watch(band)
         window = np.concatenate([window, band]) if len(window) else band
-        ready = int(np.searchsorted(bottoms[order], top + len(window), side="right"))
+        ready = int(np.searchsorted(bottoms, top + len(window), side="right"))
         for number in order[done:ready].tolist():
             yield number, cuts.patch(number, window, top)
         done = ready
